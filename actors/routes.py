@@ -1,0 +1,139 @@
+"""Where requests may go: upstreams, the routes that name them, and the timers that bound the wait.
+
+Pure values, built once from the settings. A *candidate* is one upstream as one route uses it: with the model to ask for and
+the timers that apply there.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from .sansio.breaker_state import BreakerPolicy
+from .sansio.error_recovery import RecoveryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Secret:
+    """A credential that does not show itself: repr and str give its last four characters at most."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"****{self._value[-4:]}" if len(self._value) >= 12 else "****"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Every wait that is bounded, in seconds; `math.inf` is off (0 in the settings). Origin of each number: DESIGN section 8.
+
+    Args:
+      connect: until the connection to the upstream stands, TLS included.
+      first_token: from the request until the first meaningful frame.
+      idle: between two tokens (reasoning and tool deltas count).
+      total: of the whole request.
+      keepalive_after: silence before a bare head and the first `: keep-alive` comment go out.
+      keepalive_interval: between two keep-alive comments.
+      client_stall: a client that takes no byte for so long is given up.
+    """
+
+    connect: float = 5.0
+    first_token: float = 300.0
+    idle: float = 120.0
+    total: float = 1800.0
+    keepalive_after: float = 15.0
+    keepalive_interval: float = 15.0
+    client_stall: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One base URL with one credential; two keys are two upstreams.
+
+    Args:
+      name: what logs, metrics and error texts call it.
+      base_url: with scheme and path, without a slash at its end, for example `http://127.0.0.1:11434/v1`.
+      key: the credential, None if the upstream wants none.
+      auth: "configured" sends `key`; "client" forwards the caller's own Authorization header.
+      headers: added to every request.
+      ca_file: PEM bundle to trust instead of the system's.
+      proxy: URL of a forward proxy.
+      breaker: when its circuit opens.
+    """
+
+    name: str
+    base_url: str
+    key: Secret | None = None
+    auth: Literal["configured", "client"] = "configured"
+    headers: tuple[tuple[str, str], ...] = ()
+    ca_file: str | None = None
+    proxy: str | None = None
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One upstream as one route uses it. `model` None asks for the model the client named."""
+
+    upstream: Upstream
+    model: str | None = None
+    timers: Timers = field(default_factory=Timers)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A model name, a glob or `*`, and the candidates to ask in order.
+
+    Args:
+      timers: of the stream as a whole: `total`, `keepalive_*`, `client_stall`. The others are each candidate's own.
+    """
+
+    pattern: str
+    candidates: tuple[Candidate, ...]
+    timers: Timers = field(default_factory=Timers)
+    recovery: RecoveryPolicy = field(default_factory=RecoveryPolicy)
+
+
+class RouteTable:
+    """Finds the route of a model: an exact name before a glob (the longest first) before `*`."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._routes = tuple(routes)
+        self._exact = {r.pattern: r for r in self._routes if not _is_glob(r.pattern)}
+        globs = [r for r in self._routes if _is_glob(r.pattern)]
+        self._globs = sorted(globs, key=lambda r: (r.pattern == "*", -len(r.pattern)))
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        return self._routes
+
+    def find(self, model: str) -> Route | None:
+        """The route of `model`, or None if nothing serves it."""
+        if (route := self._exact.get(model)) is not None:
+            return route
+        return next((r for r in self._globs if fnmatch.fnmatchcase(model, r.pattern)), None)
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")
+
+
+def seconds_or_off(value: float) -> float:
+    """Settings write 0 for "off"; inside it is infinity, so that no comparison needs a special case."""
+    return value if value > 0 else math.inf
