@@ -2,6 +2,7 @@
 
     EvenflowError
     |- ClientGone                     the client's side of the connection is dead
+    |  `- ClientStalled               it may live, but it took nothing for `timers.client_stall`
     |- UpstreamError                  the upstream (or the way to it) failed
     |  |- UpstreamConnectError        refused, unreachable, or no answer to the connect within `timers.connect`
     |  |  |- UpstreamDnsError         the host name did not resolve
@@ -23,6 +24,10 @@ class EvenflowError(Exception):
 
 class ClientGone(EvenflowError):
     """Nothing more can be written to the client: it closed, reset, or its connection broke."""
+
+
+class ClientStalled(ClientGone):
+    """The client took nothing for as long as we wait; it is given up."""
 
 
 class UpstreamError(EvenflowError):

@@ -146,14 +146,12 @@ class AttemptStarted(msgspec.Struct, frozen=True):
       upstream: the upstream's configured name.
       headers: response headers for the client, already filtered.
       idle: seconds without a token after which this attempt counts as stalled (`math.inf` is off).
-      replay: True if earlier attempts' reasoning was already sent, so that this one's is swallowed.
     """
 
     number: int
     upstream: str
     headers: tuple[tuple[bytes, bytes], ...]
     idle: float
-    replay: bool = False
 
 
 class AttemptEnded(msgspec.Struct, frozen=True):

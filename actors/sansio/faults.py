@@ -285,11 +285,14 @@ def classify_response(
 
 def classify_in_band(error: InBandError, upstream: str) -> Fault:
     """The fault that an error object inside a 200 stands for, restated with its proper status."""
-    haystack = f"{error.code} {error.type} {error.message}".lower()
-    text = f"upstream '{upstream}': {error.message or error.type or 'error without a message'}"
-    code = error.code if not error.code.isdigit() else ""
-    fault = Fault(FaultKind.IN_BAND_ERROR, text, error.status, upstream, upstream_code=code)
-    if error.status == 429 or _says(haystack, _MOMENTARY):
+    return _in_band(error.message, error.type, error.code, error.status, upstream)
+
+
+def _in_band(message: str, error_type: str, code: str, status: int, upstream: str) -> Fault:
+    haystack = f"{code} {error_type} {message}".lower()
+    text = f"upstream '{upstream}': {message or error_type or 'error without a message'}"
+    fault = Fault(FaultKind.IN_BAND_ERROR, text, status, upstream, upstream_code="" if code.isdigit() else code)
+    if status == 429 or _says(haystack, _MOMENTARY):
         return replace(fault, kind=FaultKind.RATE_LIMITED)
     if _says(haystack, _PERMANENT_QUOTA):
         return replace(fault, kind=FaultKind.QUOTA)
@@ -297,11 +300,29 @@ def classify_in_band(error: InBandError, upstream: str) -> Fault:
         return replace(fault, kind=FaultKind.CONTEXT_LENGTH)
     if _says(haystack, _CONTENT_FILTER):
         return replace(fault, kind=FaultKind.CONTENT_FILTER)
-    if error.status in (401, 402, 403):
+    if status in (401, 402, 403):
         return replace(fault, kind=FaultKind.AUTH, status=0)
-    if 400 <= error.status < 500 and error.status not in _TRANSIENT_STATUSES:
+    if 400 <= status < 500 and status not in _TRANSIENT_STATUSES:
         return replace(fault, kind=FaultKind.BAD_REQUEST)
     return fault
+
+
+def classify_whole(body: bytes, upstream: str) -> Fault | None:
+    """The fault that a 200 with a whole body hides: an error object, or nothing at all (FAULTS row 12). None if it is an answer."""
+    if not body.strip():
+        return Fault(FaultKind.BAD_RESPONSE, f"upstream '{upstream}' answered 200 with an empty body", upstream=upstream)
+    if b'"error"' not in body:
+        return None
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(answer, dict) or not answer.get("error") or "choices" in answer:
+        return None
+    error = _error_object(body)
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code <= 599 else 0
+    return _in_band(_text_of(error), str(error.get("type") or ""), _code_of(error), status, upstream)
 
 
 def parse_retry_after(headers: Mapping[str, str], now_wall: float) -> float | None:
@@ -338,7 +359,7 @@ def _says(haystack: str, words: tuple[str, ...]) -> bool:
 
 
 def _error_object(body: bytes) -> dict[str, Any]:
-    """The error object of a JSON body, in any form seen: {"error": {...}}, {"error": "..."}, {"message": ..., "code": ...}, [{"error": ...}]."""
+    """The error object of a JSON body: {"error": {...}}, {"error": "..."}, {"message": ..., "code": ...} or a list of one of these."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,0 +1,62 @@
+# Everything a developer types. `make demo` needs git, make and Python 3.11 or newer; the rest makes its own environment in .venv.
+# PYTHON=/path/to/python chooses another interpreter than the newest python3.11+ on PATH.
+
+PYTHON ?= $(shell sh tools/find-python.sh)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo dev test lint types check-style unit load eval lock clean help
+
+help:
+	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
+	@echo "make dev     run it with a simulated upstream until Ctrl-C"
+	@echo "make test    lint, types, unit, actor and end-to-end tests"
+	@echo "make load    1,000 streams at once, and how fast a client's leaving reaches the upstream"
+	@echo "make eval    how often each shape of stutter is repaired, and that nothing else is touched"
+	@echo "make lock    renew the hash-locked requirements"
+
+demo: $(VENV)/run.stamp
+	@$(BIN)/evenflow demo
+
+dev: $(VENV)/run.stamp
+	@$(BIN)/evenflow dev
+
+test: lint types unit
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8 --select ASYNC --ignore ASYNC109,ASYNC124,ASYNC910,ASYNC911,ASYNC127 --max-line-length 140 actors server
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+unit: $(VENV)/dev.stamp
+	$(BIN)/pytest -q $(ARGS)
+
+load: $(VENV)/run.stamp
+	$(BIN)/python -m bench.load $(ARGS)
+
+eval: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.stutter_eval $(ARGS)
+
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@sh tools/make-venv.sh "$(PYTHON)" $(VENV)
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing what evenflow needs into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@sh tools/install-checkout.sh $(VENV)
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "installing what the tests need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

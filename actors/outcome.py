@@ -1,0 +1,98 @@
+"""How a request ended, and everything that was counted on the way: what the canonical log line and the metrics are made of.
+
+An `Outcome` is made once, by whoever supervised the request, after every task of it has ended. `Tally` is its mutable other
+half: each stage adds to the tally of its own stream, nobody else reads it before the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .sansio.faults import Fault
+
+
+class End(StrEnum):
+    """A request ends in exactly one of these."""
+
+    DONE = "done"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """Where a request was when it ended. The letter is the second one of the termination code."""
+
+    CONNECTING = "C"  # waiting for a permit, in a back-off, connecting
+    HEAD = "H"  # connected, nothing meaningful came yet
+    DATA = "D"  # output was sent
+    LAST = "L"  # the answer was complete, its last bytes were on the way
+    NONE = "-"
+
+
+class Party(StrEnum):
+    """Who ended a request: the first letter of the termination code, HAProxy's habit. Lower case: by being silent too long."""
+
+    NOBODY = "-"
+    CLIENT = "C"
+    CLIENT_STALLED = "c"
+    UPSTREAM = "U"
+    UPSTREAM_SILENT = "u"
+    PROXY = "P"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one request. Times are of the monotonic clock, in seconds; None means it never happened."""
+
+    started: float = 0.0
+    head_sent: float | None = None
+    first_token: float | None = None
+    ended: float | None = None
+    attempts: int = 0
+    retries: int = 0  # attempts beyond the first, failovers included
+    bytes_in: int = 0
+    bytes_out: int = 0
+    events: int = 0  # dispatched events received from upstreams
+    holds: int = 0  # events that waited in the SmartBuffer
+    longest_hold: float = 0.0
+    skipped: int = 0  # malformed events that were not passed on
+    comments_dropped: int = 0
+    keepalives: int = 0
+    done_added: bool = False  # the upstream forgot its [DONE]
+    replayed: int = 0  # attempts whose reasoning was swallowed
+    repairs: Counter[str] = field(default_factory=Counter)  # by stutter shape: A1, B1, ...
+    flushes: Counter[str] = field(default_factory=Counter)  # by SmartBuffer policy: size, age, pattern, confidence
+    transitions: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (from, event, to)
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)  # (upstream, FaultKind value), the last one included
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One finished request.
+
+    Args:
+      end: done, error or cancelled.
+      party, phase: who ended it and where; together the two letters of `termination`.
+      status: the HTTP status the client got, 0 if it got none.
+      fault: what the client was told went wrong, None unless `end` is ERROR.
+      upstream: name of the upstream that served the last attempt, "" if none was reached.
+      cancel_latency: seconds from the client's leaving until the upstream connection was closed, None if neither happened.
+    """
+
+    end: End
+    party: Party
+    phase: Phase
+    status: int
+    fault: Fault | None
+    upstream: str
+    tally: Tally
+    cancel_latency: float | None = None
+
+    @property
+    def termination(self) -> str:
+        """Two letters: who ended it, and in which phase; `--` is a complete answer."""
+        return f"{self.party.value}{self.phase.value}"

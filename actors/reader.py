@@ -1,0 +1,86 @@
+"""The reader: brings the attempts' bytes into the pipeline, and obeys the machine's orders.
+
+It never decides why a stream ends. Per attempt it sends AttemptStarted, the bytes, and one AttemptEnded unless the order came
+first; then it waits for the order. A closed order channel means Finish.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from .attempts import OpenAttempt
+from .errors import UpstreamError
+from .sansio.chunks import AttemptEnded, AttemptFailed, AttemptsExhausted, AttemptStarted
+from .sansio.stream_machine import Finish, Order
+
+if TYPE_CHECKING:
+    from trio import MemorySendChannel
+
+    from .attempts import Attempts
+    from .orders import Orders
+    from .sansio.faults import Fault
+
+RawItem: TypeAlias = bytes | AttemptStarted | AttemptFailed | AttemptEnded | AttemptsExhausted
+
+#: So much is read beyond an early end ([DONE]) to reach the end of the body; see orders.py.
+DRAIN_BYTES: Final = 64 * 1024
+
+
+async def read_upstream(attempts: Attempts, orders: Orders, outbox: MemorySendChannel[RawItem]) -> None:
+    """Run attempts until the machine is satisfied or none is left.
+
+    Args:
+      attempts: where open upstreams come from.
+      orders: from the machine.
+      outbox: to the parser.
+
+    Closing: closes its channel when it ends. Cancellation: at any point; the open attempt is closed and its permit given back.
+    """
+    with outbox:
+        after: Fault | None = None
+        while True:
+            step: OpenAttempt | AttemptFailed | AttemptsExhausted | None = None
+            with orders.interrupting():
+                step = await attempts.advance(after)
+            after = None
+            if isinstance(step, OpenAttempt):
+                order = await _run(step, orders, outbox)
+                if isinstance(order, Finish):
+                    return
+                after = order.fault
+            elif step is None:
+                return  # the search was called off
+            else:
+                await outbox.send(step)
+                if isinstance(step, AttemptsExhausted):
+                    return
+
+
+async def _run(attempt: OpenAttempt, orders: Orders, outbox: MemorySendChannel[RawItem]) -> Order:
+    """Copy one attempt until its order is there."""
+    async with attempt:
+        with orders.interrupting():
+            await outbox.send(AttemptStarted(attempt.number, attempt.upstream, attempt.client_headers, attempt.candidate.timers.idle))
+            fault = await _copy(attempt, orders, outbox)
+            if not orders.pending:
+                await outbox.send(AttemptEnded(attempt.number, fault))
+                await orders.wait()
+        order = orders.take()
+        attempt.report(order.fault)
+        return order
+
+
+async def _copy(attempt: OpenAttempt, orders: Orders, outbox: MemorySendChannel[RawItem]) -> Fault | None:
+    """Send the attempt's bytes on until its body ends, breaks, or has been read far enough beyond its early end."""
+    surplus = 0
+    try:
+        while data := await attempt.read():
+            if not orders.pending:
+                await outbox.send(data)
+                continue
+            surplus += len(data)
+            if surplus > DRAIN_BYTES:
+                return None
+    except UpstreamError as error:
+        return attempt.fault(error)
+    return None

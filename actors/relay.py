@@ -1,0 +1,174 @@
+"""The other engine: copies bytes.
+
+It shares routes, credentials, retry before the first byte, timers, breaker and cancellation with the pipeline; it neither parses
+nor repairs nor adds frames. It serves streams with `streaming.engine = "relay"`, answers that are not streamed, and every POST
+below /v1 that evenflow does not know. The end of a relayed answer is judged by HTTP framing alone.
+
+What it cannot do follows from that: once a byte was sent, a failing upstream can only be told by breaking the connection, which
+every HTTP client sees as an error, and a finished-looking but truncated stream passes for whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import trio
+
+from .attempts import OpenAttempt
+from .errors import ClientGone, ClientStalled, UpstreamError, UpstreamTimeout
+from .outcome import End, Outcome, Party, Phase
+from .outlet import ResponseHead
+from .sansio.chunks import AttemptsExhausted
+from .sansio.faults import Fault, FaultKind
+from .sansio.headers import to_client
+from .stream_processor import party_of
+
+if TYPE_CHECKING:
+    from .attempts import Attempts
+    from .outcome import Tally
+    from .outlet import Outlet
+    from .routes import Timers
+    from .writer import ResponseHeaders
+
+_log = logging.getLogger(__name__)
+
+
+class RelayProcessor:
+    """Runs one relayed request from its start to its end; the same surface as StreamProcessor.
+
+    Args:
+      attempts: where open upstreams come from.
+      headers: what evenflow puts on the response.
+      timers: of the request: `total` and `client_stall`; the idle timer is the candidate's, and only for streams.
+      stream: the client asked for a stream.
+      tally: the request's counts, shared with `attempts`.
+    """
+
+    def __init__(self, attempts: Attempts, headers: ResponseHeaders, timers: Timers, *, stream: bool, tally: Tally) -> None:
+        self._attempts = attempts
+        self._headers = headers
+        self._timers = timers
+        self._stream = stream
+        self._tally = tally
+        self._scope = trio.CancelScope()
+        self._left_at: float | None = None
+        self._status = 0
+        self._fault: Fault | None = None
+        self._party: Party | None = None
+        self._finished = False
+
+    def client_left(self) -> None:
+        """The client is gone: end everything that was done for it. Idempotent; harmless after the end."""
+        if self._left_at is None:
+            self._left_at = trio.current_time()
+            self._scope.cancel()
+
+    async def run(self, outlet: Outlet) -> Outcome:
+        """Relay one answer.
+
+        Args:
+          outlet: where its bytes go; finished or aborted when this returns.
+
+        Cancellation: from outside at any point; upstream and permit are given back, the outlet is aborted.
+        """
+        try:
+            with self._scope, trio.move_on_after(self._timers.total) as patience:
+                await self._relay(outlet)
+            if patience.cancelled_caught and self._left_at is None:
+                await self._fail(self._too_long(), outlet)
+        except ClientGone as loss:
+            self._party = Party.CLIENT_STALLED if isinstance(loss, ClientStalled) else Party.CLIENT
+        except Exception:
+            # The isolation of DESIGN section 3: a bug in one request ends that request and nothing else, loudly.
+            _log.exception("the relay of a request crashed")
+            self._fault = Fault(FaultKind.INTERNAL, "evenflow failed while it handled this request; its log says why")
+            self._party = Party.PROXY
+        finally:
+            self._tally.ended = trio.current_time()
+            if not self._finished:
+                outlet.abort()
+        return self.outcome()
+
+    async def _relay(self, outlet: Outlet) -> None:
+        step = await self._attempts.advance()
+        while not isinstance(step, OpenAttempt):
+            if isinstance(step, AttemptsExhausted):
+                await self._fail(step.fault, outlet)
+                return
+            step = await self._attempts.advance()
+        async with step:
+            fault = await self._copy(step, outlet)
+            step.report(fault)
+        if fault is not None:
+            await self._fail(fault, outlet)
+            return
+        await outlet.finish()
+        self._finished = True
+        self._party = Party.NOBODY
+
+    async def _copy(self, attempt: OpenAttempt, outlet: Outlet) -> Fault | None:
+        """Send the head and every byte of the body; the fault that broke it, None if it came whole."""
+        response = attempt.response
+        headers = [*to_client(response.headers, same_body=True), *self._headers.ours(attempt.upstream, attempt.number)]
+        if self._stream:
+            headers.append((b"x-accel-buffering", b"no"))
+        idle = attempt.candidate.timers.idle if self._stream else math.inf
+        try:
+            # The first byte is awaited before the head is sent: until then the client can still be told with a status.
+            data = await self._next(attempt, idle)
+            self._tally.head_sent = self._tally.first_token = trio.current_time()
+            await outlet.start(ResponseHead(response.status, tuple(headers)))
+            self._status = response.status
+            while data:
+                await outlet.write(data)
+                self._tally.bytes_out += len(data)
+                data = await self._next(attempt, idle)
+        except UpstreamError as error:
+            return attempt.fault(error)
+        return None
+
+    async def _next(self, attempt: OpenAttempt, idle: float) -> bytes:
+        with trio.move_on_after(idle):
+            return await attempt.read()
+        raise UpstreamTimeout("timers.idle", idle)
+
+    async def _fail(self, fault: Fault, outlet: Outlet) -> None:
+        """Tell the client while it can still be told; after the head only the broken connection tells it."""
+        self._fault = fault
+        self._party = party_of(fault)
+        if self._status:
+            return
+        head, body = self._headers.error(fault, self._tally.attempts)
+        await outlet.start(head)
+        self._status = head.status
+        await outlet.write(body)
+        self._tally.bytes_out += len(body)
+        await outlet.finish()
+        self._finished = True
+
+    def _too_long(self) -> Fault:
+        seconds = self._timers.total
+        return Fault(FaultKind.TOTAL_TIMEOUT, f"the request was not complete within timers.total = {seconds:g} s", setting="timers.total")
+
+    def outcome(self) -> Outcome:
+        """How the request ended. Before it has, it is one that evenflow itself cancels."""
+        end = End.CANCELLED
+        party = Party.PROXY if self._party is None else self._party
+        if self._party is None and self._left_at is not None:
+            party = Party.CLIENT
+        elif self._fault is not None:
+            end = End.ERROR
+        elif party is Party.NOBODY:
+            end = End.DONE
+        latency = None
+        if end is End.CANCELLED and self._left_at is not None and self._tally.ended is not None and self._tally.attempts:
+            latency = self._tally.ended - self._left_at
+        phase = Phase.NONE if end is End.DONE else self._phase()
+        return Outcome(end, party, phase, self._status, self._fault, self._attempts.upstream, self._tally, latency)
+
+    def _phase(self) -> Phase:
+        if self._tally.head_sent is not None:
+            return Phase.DATA
+        return Phase.HEAD if self._attempts.connected else Phase.CONNECTING

@@ -1,0 +1,282 @@
+"""The readings of a lane that compete with the incremental one: snapshots, m-fold duplicates, a replay from the start.
+
+A hypothesis says, for every delta, which text the client should get if it were true, or that the delta refutes it. Its score
+is its log10 odds against the incremental reading; `ready` is the only place where a drop becomes possible: odds past the
+threshold *and* two independent factors. Knows one lane's deltas, no events' order, no clock.
+
+    deltas       I    I    I'll   I'll help    you
+    incremental  I    I    I'll   I'll help    you        every delta is new
+    Snapshot     I    ''   'll    help         refuted    every delta repeats the text so far
+    Duplicate    I    ''   refuted                        every delta comes m times
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from . import evidence
+from .evidence import NEVER, NOTHING, Evidence
+
+if TYPE_CHECKING:
+    from .chunks import Event
+
+#: Relations below this weight (blanks, digits, runs) support but are no factor.
+_INFORMATIVE: Final = 0.5
+
+
+class Hypothesis:
+    """What all readings share.
+
+    Args:
+      score: log10 odds against the incremental reading before any evidence.
+
+    Attributes:
+      texts: what it would send for each delta that its lane still holds, oldest first.
+      factors: names of independent factors beyond the text's own relations.
+      relations: informative pairs of chunks seen.
+      shadow: its hold expired and the incremental reading was sent; it watches on and may still win, but holds nothing.
+    """
+
+    __slots__ = ("factors", "relations", "score", "shadow", "texts")
+
+    def __init__(self, score: float) -> None:
+        self.score = score
+        self.texts: list[str] = []
+        self.factors: set[str] = set()
+        self.relations = 0
+        self.shadow = False
+
+    def follow(self, text: str, repeat: Evidence) -> str | None:
+        """What the client should get for the next delta; None if the delta refutes this reading.
+
+        Args:
+          repeat: what the envelope says if the delta equals the lane's previous one, else nothing.
+        """
+        raise AssertionError  # every reading has its own
+
+    def proceed(self, text: str, repeat: Evidence) -> str | None:
+        """`follow`, once committed: nothing is scored any more."""
+        raise AssertionError  # every reading has its own
+
+    def add(self, found: Evidence) -> None:
+        if found.weight:
+            self.score += found.weight
+            self.factors.add(found.name)
+
+    def relate(self, weight: float) -> None:
+        self.score += weight
+        self.relations += weight >= _INFORMATIVE
+
+    def ready(self, threshold: float) -> bool:
+        """Whether it may win now: the odds, and at least two independent factors."""
+        return self.score >= threshold and self.relations + len(self.factors) >= 2
+
+    @property
+    def shape(self) -> str:
+        raise AssertionError  # every reading has its own
+
+
+class Snapshot(Hypothesis):
+    """Every delta is the whole text so far: it extends or repeats the one before it.
+
+    Args:
+      before: the lane's text when the relation was seen; `text` begins with it.
+      head: `before` is the lane's first delta, so the chain began at the start of the stream.
+    """
+
+    __slots__ = ("extensions", "head", "in_head_order", "lengths", "repeats", "strikes", "stuck", "text")
+
+    def __init__(self, score: float, before: str, text: str, repeat: Evidence, *, head: bool) -> None:
+        super().__init__(score)
+        self.text = before
+        self.head = head
+        self.extensions = 0
+        self.repeats = 0
+        self.strikes = 0
+        self.lengths = [len(before)]
+        self.in_head_order = False
+        self.stuck: int | None = None
+        self.texts = [self.follow(text, repeat) or ""]
+
+    def follow(self, text: str, repeat: Evidence) -> str | None:
+        before = self.text
+        if text == before:
+            self.repeats += 1
+            if not self.extensions and self.repeats > 3:
+                return None  # the same chunk four times and nothing that grows: a run, not a snapshot
+            if repeat.weight == NEVER:
+                self.score -= 1.5  # a fresh nonce: snapshots may be repeated with one, duplicates are not
+            elif not self.extensions and self.repeats == 1:
+                self.relate(evidence.content_similarity(text))
+                self.add(repeat)
+            return ""
+        if not text.startswith(before):
+            return None
+        self.relate(evidence.prefix_pattern(before, text, self.relations))
+        self.extensions += 1
+        self.lengths = [*self.lengths[-2:], len(text)]
+        self.score += evidence.length_progression(self.lengths)
+        self.text = text
+        return text[len(before) :]
+
+    def watch(self, before: Event, event: Event) -> None:
+        """Notes what the envelopes of a head and its repeat may prove later (`turn`)."""
+        self.in_head_order = evidence.head_order(before.data) is True and evidence.head_order(event.data) is True
+        if before.completion_tokens is not None and before.completion_tokens == event.completion_tokens:
+            self.stuck = event.completion_tokens
+
+    def turn(self, event: Event) -> bool:
+        """Whether the next event proves that the chunks before it were one head sent again."""
+        found = NOTHING
+        if self.in_head_order and evidence.head_order(event.data) is False:
+            found = evidence.SERIALISER_TURN
+            self.in_head_order = False
+        elif self.stuck is not None and event.completion_tokens is not None and event.completion_tokens > self.stuck:
+            found = evidence.STUCK_USAGE if "usage" not in self.factors and not self.extensions else NOTHING
+            self.stuck = None
+        self.add(found)
+        return bool(found.weight)
+
+    def rearm(self, score: float) -> None:
+        """After its repeats were proven: whether the chain goes on has to be shown anew."""
+        self.score = score
+        self.relations = 0
+        self.factors = {evidence.HISTORY.name}
+
+    def proceed(self, text: str, repeat: Evidence) -> str | None:
+        """`follow`, once committed: what a cumulative stream may do besides growing. None if it is incremental again."""
+        before = self.text
+        if text.startswith(before):
+            self.text = text
+            self.extensions += len(text) > len(before)
+            self.strikes = 0
+            return text[len(before) :]
+        if before.startswith(text) and (
+            len(text) >= max(32, len(before) // 2) or (self.extensions >= 6 and evidence.information(text) >= 12)
+        ):
+            return ""  # an older snapshot again
+        share = evidence.shared_prefix(before, text)
+        if self.extensions >= 3 and share >= 8 and share >= min(0.8 * len(before), len(before) - 8):
+            self.text = text
+            return text[share:]  # a revised tail (K1): nothing is taken back, nothing is lost
+        if self.extensions >= 6 and self.strikes < 3:
+            self.strikes += 1  # something else in between: it passes, the next snapshot is still measured against the last
+            return text
+        return None
+
+    @property
+    def ends_on_commit(self) -> bool:
+        """A repeated head alone says nothing about what follows."""
+        return not self.extensions
+
+    @property
+    def shape(self) -> str:
+        if not self.head:
+            return "A3" if self.extensions else "E1"
+        if not self.extensions:
+            return "B1"
+        return "A2" if self.repeats else "A1"
+
+
+class Duplicate(Hypothesis):
+    """Every delta is sent `times` times.
+
+    Args:
+      value: the delta that was just repeated; two copies of it have come.
+    """
+
+    __slots__ = ("_before", "count", "from_start", "times", "value")
+
+    def __init__(self, score: float, value: str, times: int, repeat: Evidence, *, from_start: bool) -> None:
+        super().__init__(score)
+        self.times = times
+        self.value = value
+        self.count = 1
+        self.from_start = from_start
+        self._before: str | None = None  # the value of the last complete group
+        self.texts = [self.follow(value, repeat) or ""]
+
+    def follow(self, text: str, repeat: Evidence) -> str | None:
+        said = self.proceed(text, repeat)
+        if said is not None and self.count == self.times:
+            self._complete(repeat)
+        return said
+
+    def proceed(self, text: str, repeat: Evidence) -> str | None:
+        if self.count < self.times:
+            if text != self.value or repeat.weight == NEVER:
+                return None
+            self.count += 1
+            return ""
+        self.value, self.count = text, 1
+        return text
+
+    def _complete(self, repeat: Evidence) -> None:
+        # A group of the same value again is what any run looks like, so only a change of value says something.
+        if self.value != self._before:
+            weight = evidence.content_similarity(self.value)
+            bonus = 0.5 if self.relations and weight >= 1.0 else 0.0
+            self.relate((weight + bonus) * (self.times - 1))
+            self.add(repeat)
+        self._before = self.value
+
+    def ready(self, threshold: float) -> bool:
+        return self.count == self.times and super().ready(threshold)
+
+    @property
+    def shape(self) -> str:
+        if not self.from_start:
+            return "C3"
+        return "C1" if self.times == 2 else "C2"
+
+
+class Replay(Hypothesis):
+    """The lane begins again: what comes is its text from the first character on, then goes on.
+
+    Args:
+      whole: the lane's text when it began again.
+      because: why a replay is thought of at all: the restart marker, or arguments that were complete.
+      complete_only: nothing less than the whole text again may be dropped.
+    """
+
+    __slots__ = ("_because", "_complete_only", "position", "whole")
+
+    def __init__(self, whole: str, text: str, because: Evidence, *, complete_only: bool = False) -> None:
+        super().__init__(0.0)
+        self.whole = whole
+        self.position = 0
+        self._because = because.weight
+        self._complete_only = complete_only
+        self.add(because)
+        self.texts = [self.follow(text, NOTHING) or ""]
+
+    @property
+    def done(self) -> bool:
+        return self.position >= len(self.whole)
+
+    def follow(self, text: str, repeat: Evidence) -> str | None:
+        said = self.proceed(text, repeat)
+        if said is not None:
+            self.relations = 1
+            self.score = self._because + evidence.replayed_text(self.whole[: min(self.position, 512)])
+        return said
+
+    def proceed(self, text: str, repeat: Evidence) -> str | None:
+        """The part of a delta that lies beyond the text already sent; None where it differs from it."""
+        if self.done:
+            return None
+        if self.whole.startswith(text, self.position):
+            self.position += len(text)
+            return ""
+        rest = self.whole[self.position :]
+        if not text.startswith(rest):
+            return None
+        self.position = len(self.whole)
+        return text[len(rest) :]
+
+    def ready(self, threshold: float) -> bool:
+        return super().ready(threshold) and (self.done or not self._complete_only)
+
+    @property
+    def shape(self) -> str:
+        return "G2" if self._complete_only else "F1"

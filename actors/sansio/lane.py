@@ -1,0 +1,401 @@
+"""One lane: the text of one field of one choice, and the readings of it that are still possible.
+
+Owns which of a lane's deltas are settled, and as what. Knows nothing of other lanes, of the order of events, or of how long a
+hold may last; SmartBuffer tells it when to stop waiting (`release`).
+
+Theory of operation. A lane is *calm* as long as no delta equals or extends what came before it; a calm lane has no hypotheses
+and costs two comparisons per delta, however long it grows. On a relation it spawns hypotheses and holds. A held delta is
+settled from the front as soon as all live hypotheses would send all of it. When one passes its threshold it is committed: what
+is held is settled as it says, and if it describes a whole stream (not just a repeated head) it becomes the lane's mode, which
+decides each later delta at once until one contradicts it. When time or room runs out, or the stream ends, what is held goes
+out as it came. Whatever went out is never taken back: a hypothesis that says otherwise about a settled delta is dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from . import evidence
+from .evidence import GRAMMAR, HISTORY, NEVER, NOTHING, Evidence, Kind
+from .hypotheses import Duplicate, Hypothesis, Replay, Snapshot
+from .transcript import KEPT, Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .chunks import Chunk, Delta, Event
+
+_REPLAY_AT_LEAST: Final = 6  # characters of a lane before a restart is looked for
+
+
+class Ticket:
+    """One chunk on its way through the buffer.
+
+    Attributes:
+      arrived: when, in seconds.
+      texts: what to send instead, by the delta's place in the event, for those that change.
+      unsettled: deltas that their lanes still hold.
+      shape: what was repaired, "" for nothing.
+    """
+
+    __slots__ = ("arrived", "chunk", "shape", "texts", "unsettled")
+
+    def __init__(self, chunk: Chunk, arrived: float) -> None:
+        self.chunk = chunk
+        self.arrived = arrived
+        self.texts: dict[int, str] = {}
+        self.unsettled = 0
+        self.shape = ""
+
+    def settle(self, place: int, came: str, sent: str, shape: str) -> None:
+        """One held delta is decided: it came as `came` and leaves as `sent`."""
+        if came != sent:
+            self.texts[place] = sent
+            self.shape = self.shape or shape
+        self.unsettled -= 1
+
+
+class StreamFacts:
+    """What a lane may know of its stream, kept by the detector.
+
+    Attributes:
+      threshold: log10 odds that a drop needs.
+      prior: log10 odds of any stutter before the first evidence.
+      head_prior: the same for a repeated head, higher for upstreams known for it.
+      recent: the stream's last few events that brought text.
+      usage_rose, usage_stuck: whether completion_tokens rose with text so far, or once stood still under a different text.
+      proven: an earlier repeat in this stream was proven by its envelope.
+    """
+
+    __slots__ = ("head_prior", "prior", "proven", "recent", "threshold", "usage_rose", "usage_stuck")
+
+    def __init__(self, threshold: float, prior: float, head_prior: float) -> None:
+        self.threshold = threshold
+        self.prior = prior
+        self.head_prior = head_prior
+        self.recent: Sequence[Event] = ()
+        self.usage_rose = False
+        self.usage_stuck = False
+        self.proven = False
+
+
+class _Held:
+    __slots__ = ("came", "place", "shape", "text", "ticket")
+
+    def __init__(self, ticket: Ticket, place: int, came: str, text: str, shape: str) -> None:
+        self.ticket = ticket
+        self.place = place
+        self.came = came
+        self.text = text  # what the incremental reading sends: the delta's own text, "" if it is a proven re-delivery
+        self.shape = shape  # how to name that
+
+
+class Lane:
+    """The hypotheses of one lane and what they hold.
+
+    Args:
+      facts: shared with the stream's other lanes.
+      tool: the text is tool-call arguments, so JSON's grammar speaks too.
+
+    Attributes:
+      calm: nothing is held, watched or committed: `plain` may take the next delta.
+      length: characters of the lane's text, held ones included.
+      last: the last delta as it came.
+      resolved: why the latest hold ended ("confidence", "pattern"), "" if none did since the caller cleared it.
+      refused: shapes of hypotheses that held something and then were dropped, since the caller cleared it.
+    """
+
+    __slots__ = (
+        "_last_event",
+        "_longest",
+        "call_id",
+        "calm",
+        "count",
+        "facts",
+        "held",
+        "hypotheses",
+        "last",
+        "last_at",
+        "length",
+        "marked",
+        "mode",
+        "refused",
+        "resolved",
+        "run",
+        "text",
+        "tool",
+    )
+
+    def __init__(self, facts: StreamFacts, *, tool: bool = False, call_id: str | None = None) -> None:
+        self.facts = facts
+        self.tool = tool
+        self.call_id = call_id
+        self.calm = False  # the first delta goes the long way
+        self.marked = False
+        self.count = 0
+        self.length = 0
+        self.last = ""
+        self.last_at = 0.0
+        self.run = 0
+        self.hypotheses: list[Hypothesis] = []
+        self.mode: Snapshot | Duplicate | Replay | None = None
+        self.held: list[_Held] = []
+        self.resolved = ""
+        self.refused: list[str] = []
+        self._last_event: Event | None = None
+        self._longest = 0
+        self.text = Transcript()
+
+    # -- the common path ----------------------------------------------------------------------------------------------
+
+    def plain(self, text: str, event: Event, now: float) -> bool:
+        """Takes a delta that resembles nothing before it. Returns: False if it has to be judged."""
+        length = len(text)
+        if not self.calm or length >= self.length or text == self.last or (self.tool and self._looks_complete(text)):
+            return False
+        self.last = text
+        self.last_at = now
+        self._last_event = event
+        self.run = 1
+        self.count += 1
+        if length > self._longest:
+            self._longest = length
+        self.length += length
+        self.text.append(text)
+        return True
+
+    def mark(self) -> None:
+        """The stream's id has changed: the next delta may begin the lane's text again."""
+        self.marked = True
+        self.calm = False
+
+    def _append(self, text: str) -> None:
+        self.text.append(text)
+        self.length += len(text)
+
+    def _looks_complete(self, text: str) -> bool:
+        """Arguments that may be whole are followed by what may be their beginning: rare enough to be looked at closely."""
+        return self.last.rstrip()[-1:] in ("}", "]", "") and text.lstrip()[:1] in ("{", "[")
+
+    # -- judging ------------------------------------------------------------------------------------------------------
+
+    def judge(self, ticket: Ticket, place: int, delta: Delta, event: Event, now: float) -> None:
+        """Takes any delta: settles it, or holds it until later ones (or `release`) settle it."""
+        text = delta.text
+        ticket.unsettled += 1
+        again = bool(self.count) and text == self.last
+        repeat = self._judge_repeat(event, delta) if again else NOTHING
+        gap = now - self.last_at
+        if not self._proceed(ticket, place, text, repeat):
+            self._weigh(ticket, place, text, event, again, repeat, gap)
+        self.count += 1
+        self.run = self.run + 1 if again else 1
+        self.last, self.last_at, self._last_event = text, now, event
+        self._longest = max(self._longest, len(text))
+        self.marked = False
+        self.calm = self.mode is None and not self.hypotheses and not self.held
+
+    def _judge_repeat(self, event: Event, delta: Delta) -> Evidence:
+        before = self._last_event
+        if before is None:
+            return NOTHING
+        trusted = self.facts.usage_rose and not self.facts.usage_stuck
+        return evidence.judge_repeat(before, event, self.facts.recent, delta.position, trusted_usage=trusted)
+
+    def _proceed(self, ticket: Ticket, place: int, text: str, repeat: Evidence) -> bool:
+        """The committed reading, as long as it holds. Returns: False if there is none (any more)."""
+        mode = self.mode
+        if mode is None:
+            return False
+        said = mode.proceed(text, repeat)
+        if isinstance(mode, Replay) and (said is None or mode.done):
+            self.mode = None
+        if said is None:
+            self.mode = None
+            if isinstance(mode, Snapshot):
+                # The lane's text is what the snapshots amounted to, without the repeats that slipped through before they were known.
+                self.text = Transcript(mode.text)
+                self.length = self.text.length
+            return False
+        if said and self._is_resent(text, repeat):
+            said = ""
+        if not isinstance(mode, Snapshot) and said:
+            self._append(said)
+        ticket.settle(place, text, said, mode.shape)
+        return True
+
+    def _is_resent(self, text: str, repeat: Evidence) -> bool:
+        """Whether the envelope proves that this very delta came before: its own odds, two factors (the text and the envelope)."""
+        if repeat.weight <= 0:
+            return False
+        return self.facts.prior + evidence.content_similarity(text) + repeat.weight >= self.facts.threshold
+
+    def _weigh(self, ticket: Ticket, place: int, text: str, event: Event, again: bool, repeat: Evidence, gap: float) -> None:
+        self._look_back(event)
+        resent = again and self._is_resent(text, repeat)
+        if resent:
+            self.facts.proven = True
+        alive: list[Hypothesis] = []
+        for hypothesis in self.hypotheses:
+            said = hypothesis.follow(text, repeat)
+            if said is None or (resent and said):
+                self._refuse(hypothesis)
+            else:
+                hypothesis.texts.append(said)
+                alive.append(hypothesis)
+        self.hypotheses = alive
+        if self.count and not resent:
+            self._spawn(text, event, again, repeat, gap)
+        sent = "" if resent else text
+        shape = ("B1" if self.count == 1 else "D1") if resent else ""
+        self.held.append(_Held(ticket, place, text, sent, shape))
+        self.length += len(sent)
+        self._decide()
+
+    def _look_back(self, event: Event) -> None:
+        """What this event's envelope proves about the held deltas, before its own text is looked at."""
+        for hypothesis in self.hypotheses:
+            if isinstance(hypothesis, Snapshot) and hypothesis.turn(event) and hypothesis.ready(self.facts.threshold):
+                self._commit(hypothesis, ends=True)
+                hypothesis.rearm(self.facts.prior + HISTORY.weight)
+                hypothesis.texts = []
+                self.hypotheses.append(hypothesis)
+                return
+
+    def _spawn(self, text: str, event: Event, again: bool, repeat: Evidence, gap: float) -> None:
+        kinds = {type(hypothesis) for hypothesis in self.hypotheses}
+        if (len(text) >= self.length or self.marked or self.tool) and self.length <= KEPT:
+            before = self.text.whole() + "".join(held.text for held in self.held)
+            if self.tool and not self.held and self._spawn_complete(before, text):
+                return
+            fits = before.startswith(text) or text.startswith(before)
+            if self.marked and fits and Replay not in kinds and len(before) >= _REPLAY_AT_LEAST:
+                self._add(Replay(before, text, evidence.RESTART_MARKER))
+            if Snapshot not in kinds and before and text.startswith(before):
+                self._spawn_snapshot(before, text, event, repeat)
+        if again and repeat.weight != NEVER and Duplicate not in kinds and self.run == 1:
+            self._spawn_duplicates(text, repeat, gap)
+
+    def _spawn_snapshot(self, before: str, text: str, event: Event, repeat: Evidence) -> None:
+        head = before == self.text.first
+        prior = self.facts.head_prior if head else self.facts.prior
+        if head and self.facts.proven:
+            prior = max(prior, self.facts.prior + HISTORY.weight)
+        outlier = NOTHING if head else evidence.size_outlier(text, before, self._longest, self.count)
+        if text == before and not head and not outlier.weight and evidence.information(before) < 48:
+            return
+        hypothesis = Snapshot(prior, before, text, repeat, head=head)
+        hypothesis.add(outlier)
+        if head and self.facts.proven and text != before:
+            hypothesis.factors.add(HISTORY.name)
+        if head and text == before and self._last_event is not None:
+            hypothesis.watch(self._last_event, event)
+        self._add(hypothesis)
+
+    def _spawn_duplicates(self, text: str, repeat: Evidence, gap: float) -> None:
+        from_start = self.count == 1
+        if not from_start and evidence.kind_of(text) < Kind.PUNCTUATION:
+            return  # digits and blanks repeat all the time in clean text: not worth a hold
+        for times in (2, 3):
+            prior = self.facts.prior - 0.5 + evidence.timing(gap)
+            self._add(Duplicate(prior, text, times, repeat, from_start=from_start))
+
+    def _spawn_complete(self, before: str, text: str) -> bool:
+        """After complete arguments nothing but blanks may follow. Returns: True if that settles what may be spawned."""
+        if not self.text.grammar().complete or not text.strip():
+            return False
+        if before.startswith(text) or (text.strip() == "{}" and before.strip() != "{}"):
+            whole = before if before.startswith(text) else text
+            self._add(Replay(whole, text, GRAMMAR, complete_only=True))
+        return True
+
+    def _add(self, hypothesis: Hypothesis) -> None:
+        # A hypothesis spawned during a hold agrees with what is already held.
+        hypothesis.texts = [held.text for held in self.held] + hypothesis.texts
+        self.hypotheses.append(hypothesis)
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        threshold = self.facts.threshold
+        if self.tool and self.hypotheses:
+            self._weigh_grammar()
+        ready = [hypothesis for hypothesis in self.hypotheses if hypothesis.ready(threshold)]
+        if ready:
+            best = max(ready, key=lambda hypothesis: hypothesis.score)
+            self._commit(best, ends=isinstance(best, Snapshot) and best.ends_on_commit)
+            return
+        live = [hypothesis for hypothesis in self.hypotheses if not hypothesis.shadow]
+        agreed = 0
+        for place, held in enumerate(self.held):
+            if any(hypothesis.texts[place] != held.text for hypothesis in live):
+                break
+            agreed += 1
+        if agreed:
+            had = len(self.held) > 1
+            self._settle(agreed, [held.text for held in self.held], "")
+            if had and not self.held:
+                self.resolved = "pattern"
+
+    def _weigh_grammar(self) -> None:
+        settled = self.text.grammar()
+        if not settled.possible or settled.complete:
+            return
+        if settled.copy().feed("".join(held.text for held in self.held)).possible:
+            return
+        for hypothesis in self.hypotheses:
+            if GRAMMAR.name not in hypothesis.factors and settled.copy().feed("".join(hypothesis.texts)).possible:
+                hypothesis.add(GRAMMAR)
+
+    def _commit(self, best: Hypothesis, *, ends: bool) -> None:
+        had = len(self.held) > 1
+        rest = [other for other in self.hypotheses if other is not best and other.texts == best.texts]
+        self._settle(len(self.held), best.texts.copy(), best.shape)
+        if best.factors - {HISTORY.name}:
+            self.facts.proven = True
+        if had:
+            self.resolved = "confidence"
+        if ends or (isinstance(best, Replay) and best.done):
+            self.hypotheses = rest
+            return
+        self.hypotheses = []
+        if isinstance(best, Snapshot | Duplicate | Replay):
+            self.mode = best
+
+    def _settle(self, count: int, texts: list[str], shape: str) -> None:
+        """Settles the oldest `count` held deltas as `texts`."""
+        for held, text in zip(self.held[:count], texts, strict=False):
+            self.length -= len(held.text)
+            held.ticket.settle(held.place, held.came, text, held.shape or shape)
+            if text:
+                self._append(text)
+        del self.held[:count]
+        for hypothesis in self.hypotheses:
+            del hypothesis.texts[:count]
+
+    def release(self, *, watch: bool) -> None:
+        """Stops waiting: what is held leaves as it came.
+
+        Args:
+          watch: the hypotheses live on as shadows (the hold was too long); else they are gone (the stream moved on).
+        """
+        self._settle(len(self.held), [held.text for held in self.held], "")
+        for hypothesis in self.hypotheses:
+            hypothesis.shadow = True
+        if not watch:
+            for hypothesis in self.hypotheses:
+                self.refused.append(hypothesis.shape)
+            self.hypotheses = []
+        self.calm = self.mode is None and not self.hypotheses
+
+    def finish(self) -> None:
+        """The choice is finished: the last evidence comes from that, then what is held leaves."""
+        for hypothesis in self.hypotheses:
+            if self.held and isinstance(hypothesis, Snapshot) and hypothesis.shape == "E1":
+                hypothesis.add(evidence.FINISH)
+        self._decide()
+        self.release(watch=False)
+
+    def _refuse(self, hypothesis: Hypothesis) -> None:
+        if not hypothesis.shadow:
+            self.refused.append(hypothesis.shape)

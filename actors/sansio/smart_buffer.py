@@ -1,0 +1,151 @@
+"""Holds whole events while one of their lanes is ambiguous, in one queue, so that order is kept.
+
+Owns how long and how much is held, and why a hold ends:
+
+    size        more than `BufferPolicy.events` or `BufferPolicy.size` are held
+    age         the oldest has waited for `BufferPolicy.hold`
+    pattern     a finish_reason, an error, [DONE], the end, the start of a tool call, or a delta that refutes the suspicion
+    confidence  the odds for a repeat have passed the threshold
+
+Knows nothing of what makes a delta ambiguous (lane.py), and nothing of JSON (chunk_rewriter.py). The unit of release is the
+event: one that needs no repair leaves as the very bytes it came in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from .chunk_rewriter import rewrite
+from .chunks import Chunk, Event
+from .lane import Ticket
+
+if TYPE_CHECKING:
+    from .stuttering_detector import StutteringDetector
+
+
+@dataclass(frozen=True, slots=True)
+class BufferPolicy:
+    """The bounds of a hold (DESIGN section 4).
+
+    Args:
+      hold: seconds that an event may wait. 0.4 is felt as a pause, not as a stall; two 250 ms chunks (large-chunk upstreams) fit.
+      events: events that may be held.
+      size: bytes of events that may be held.
+    """
+
+    hold: float = 0.4
+    events: int = 16
+    size: int = 64 * 1024
+
+
+class Released(msgspec.Struct, frozen=True, gc=False):
+    """One chunk that leaves.
+
+    Args:
+      chunk: as it came.
+      frame: the bytes to send, `event.raw` itself if nothing was repaired, b"" if nothing is left of it.
+      shape: what was repaired (STUTTER section 2), "" for nothing.
+      held_for: seconds between its arrival and now.
+    """
+
+    chunk: Chunk
+    frame: bytes
+    shape: str = ""
+    held_for: float = 0.0
+
+
+class SmartBuffer:
+    """The queue of one attempt's events.
+
+    Args:
+      detector: judges each event's deltas; with its policy's mode "off" nobody is asked, with "observe" nothing is held or changed.
+
+    Attributes:
+      flushes: how many holds ended for which reason.
+      repairs: events repaired (mode "observe": that would have been), by shape.
+    """
+
+    def __init__(self, detector: StutteringDetector, policy: BufferPolicy | None = None) -> None:
+        self._detector = detector
+        self._policy = policy or BufferPolicy()
+        self._off = detector.policy.mode == "off"
+        self._observing = detector.policy.mode == "observe"
+        self._queue: deque[Ticket] = deque()
+        self._size = 0
+        self.flushes = detector.flushes
+        self.repairs: Counter[str] = Counter()
+
+    @property
+    def deadline(self) -> float:
+        """When the oldest hold must be released; `math.inf` if nothing is held."""
+        return self._queue[0].arrived + self._policy.hold if self._queue else math.inf
+
+    @property
+    def holding(self) -> bool:
+        return bool(self._queue) and not self._observing
+
+    def add(self, event: Event, now: float) -> list[Released]:
+        """Takes the next event. Returns: what leaves now, in order."""
+        if self._off:
+            return [Released(event, event.raw)]
+        ticket = self._detector.judge(event, now)
+        if not self._queue and (ticket is None or not ticket.unsettled):
+            if ticket is None or not ticket.texts:
+                return [Released(event, event.raw)]
+            released = [self._leave(ticket, now)]
+        else:
+            released = self._enqueue(ticket or Ticket(event, now), now)
+        return released if not self._observing else [Released(event, event.raw)]
+
+    def add_other(self, raw: Chunk, now: float) -> list[Released]:
+        """Takes a chunk that has no lanes (a comment): it stays in its place."""
+        if not self._queue or self._observing:
+            return [Released(raw, raw.raw)]
+        return self._enqueue(Ticket(raw, now), now)
+
+    def expire(self, now: float) -> list[Released]:
+        """Lets go what has waited too long; to be called at `deadline`."""
+        released: list[Released] = []
+        while self._queue and self.deadline <= now:
+            self._detector.release(self._queue[0], "age")
+            released += self._drain(now)
+        return released if not self._observing else []
+
+    def flush(self, now: float) -> list[Released]:
+        """Lets everything go: an error, [DONE] or the end follows."""
+        self._detector.finish()
+        released = self._drain(now)
+        return released if not self._observing else []
+
+    def _enqueue(self, ticket: Ticket, now: float) -> list[Released]:
+        self._queue.append(ticket)
+        self._size += len(ticket.chunk.raw)
+        released = self._drain(now)
+        while len(self._queue) > self._policy.events or (self._queue and self._size > self._policy.size):
+            self._detector.release(self._queue[0], "size")
+            released += self._drain(now)
+        return released
+
+    def _drain(self, now: float) -> list[Released]:
+        """What stands at the front of the queue with nothing left to decide."""
+        released = []
+        while self._queue and not self._queue[0].unsettled:
+            ticket = self._queue.popleft()
+            self._size -= len(ticket.chunk.raw)
+            released.append(self._leave(ticket, now))
+        return released
+
+    def _leave(self, ticket: Ticket, now: float) -> Released:
+        chunk, held_for = ticket.chunk, max(0.0, now - ticket.arrived)
+        if not ticket.texts:
+            return Released(chunk, chunk.raw, "", held_for)
+        self.repairs[ticket.shape] += 1
+        if self._observing:
+            return Released(chunk, chunk.raw, ticket.shape, held_for)
+        event = cast("Event", chunk)  # only events have deltas, and only deltas make texts
+        return Released(chunk, rewrite(event, ticket.texts) or b"", ticket.shape, held_for)

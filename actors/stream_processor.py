@@ -1,0 +1,161 @@
+"""StreamProcessor: the supervisor of one stream. The only module that knows all four stages.
+
+    reader -> parser -> detector -> writer -> outlet
+       ^------- orders ------´
+
+The stages are one_for_all and never restarted: whichever ends early on purpose says so and the others follow; whichever crashes
+takes its stream with it, and nothing else. `run()` returns an Outcome, whatever happened; the only exception that leaves it is
+the Cancelled of whoever cancelled it from outside.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from .detector import detect_stutter
+from .errors import ClientGone
+from .orders import Orders
+from .outcome import End, Outcome, Party, Phase
+from .parser import parse_chunks
+from .reader import RawItem, read_upstream
+from .sansio.chunks import Weight
+from .sansio.faults import Fault, FaultKind
+from .sansio.stream_machine import Complete, Effects, Failed, Item, StreamMachine
+from .writer import Loss, Written, write_frames
+
+if TYPE_CHECKING:
+    from .attempts import Attempts
+    from .outcome import Tally
+    from .outlet import Outlet
+    from .writer import ResponseHeaders
+
+_log = logging.getLogger(__name__)
+
+_SILENCES: Final = frozenset({FaultKind.CONNECT_TIMEOUT, FaultKind.FIRST_TOKEN_TIMEOUT, FaultKind.IDLE_TIMEOUT})
+_OURS: Final = frozenset({FaultKind.TOTAL_TIMEOUT, FaultKind.SHUTDOWN, FaultKind.INTERNAL, FaultKind.UNAVAILABLE})
+
+
+class StreamProcessor:
+    """Runs one stream from its request to its end.
+
+    Args:
+      attempts: where open upstreams come from.
+      machine: the stream's decisions.
+      headers: what evenflow puts on the response.
+      max_event: bytes of the largest event that passes.
+      tally: the stream's counts, shared with `attempts` and `machine`.
+    """
+
+    def __init__(self, attempts: Attempts, machine: StreamMachine, headers: ResponseHeaders, *, max_event: int, tally: Tally) -> None:
+        self._attempts = attempts
+        self._machine = machine
+        self._headers = headers
+        self._max_event = max_event
+        self._tally = tally
+        self._scope = trio.CancelScope()
+        self._left_at: float | None = None
+        self._end: Complete | Failed | None = None
+        self._written = Written()
+
+    def client_left(self) -> None:
+        """The client is gone: end everything that was done for it. Idempotent; harmless after the end."""
+        if self._left_at is None:
+            self._left_at = trio.current_time()
+            self._scope.cancel()
+
+    async def run(self, outlet: Outlet) -> Outcome:
+        """Run the stream's stages until its end.
+
+        Args:
+          outlet: where its bytes go; finished or aborted when this returns.
+
+        Cancellation: from outside at any point; upstream and permit are given back, the outlet is aborted.
+        """
+        crash: Fault | None = None
+        try:
+            with self._scope:
+                await self._run_stages(outlet)
+        except ExceptionGroup as group:
+            # The isolation of DESIGN section 3: a bug in one stream ends that stream and nothing else, loudly.
+            _log.error("a stage of a stream crashed", exc_info=group)
+            crash = Fault(FaultKind.INTERNAL, "evenflow failed while it handled this stream; its log says why")
+            await self._report_crash(outlet, crash)
+        finally:
+            self._tally.ended = trio.current_time()
+            if self._end is None or self._written.loss is not None:
+                outlet.abort()
+        return self.outcome(crash)
+
+    async def _run_stages(self, outlet: Outlet) -> None:
+        orders = Orders()
+        raw_in, raw_out = trio.open_memory_channel[RawItem](1)
+        chunks_in, chunks_out = trio.open_memory_channel[Item](1)
+        effects_in, effects_out = trio.open_memory_channel[Effects](1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_upstream, self._attempts, orders, raw_in)
+            nursery.start_soon(parse_chunks, self._max_event, raw_out, chunks_in)
+            nursery.start_soon(detect_stutter, self._machine, orders, chunks_out, effects_in)
+            nursery.start_soon(
+                write_frames,
+                effects_out,
+                outlet,
+                self._headers,
+                self._tally,
+                self._written,
+                self._scope,
+            )
+        self._end = self._machine.end
+
+    async def _report_crash(self, outlet: Outlet, fault: Fault) -> None:
+        """Tell the client, if what it has so far ends at a frame boundary."""
+        if self._written.busy or self._written.loss is not None or self._machine.ended:
+            return
+        try:
+            if self._written.status:
+                await outlet.write(fault.to_frame())
+            else:
+                head, body = self._headers.error(fault, self._tally.attempts)
+                await outlet.start(head)
+                self._written.status = head.status
+                await outlet.write(body)
+            await outlet.finish()
+            self._end = Failed(fault)
+        except ClientGone:
+            self._written.loss = Loss.GONE
+
+    def outcome(self, crash: Fault | None = None) -> Outcome:
+        """How the stream ended. Before it has, it is a stream that evenflow itself cancels."""
+        party, end, fault = Party.NOBODY, End.DONE, None
+        if crash is not None:
+            party, end, fault = Party.PROXY, End.ERROR, crash
+        elif self._written.loss is Loss.STALLED:
+            party, end = Party.CLIENT_STALLED, End.CANCELLED
+        elif (self._left_at is not None and self._end is None) or self._written.loss is Loss.GONE:
+            party, end = Party.CLIENT, End.CANCELLED
+        elif self._end is None:
+            party, end = Party.PROXY, End.CANCELLED
+        elif isinstance(self._end, Failed):
+            fault = self._end.fault
+            party, end = party_of(fault), End.ERROR
+        latency = None
+        if self._left_at is not None and end is End.CANCELLED and self._tally.ended is not None and self._tally.attempts:
+            latency = self._tally.ended - self._left_at
+        phase = Phase.NONE if end is End.DONE else self._phase()
+        return Outcome(end, party, phase, self._written.status, fault, self._attempts.upstream, self._tally, latency)
+
+    def _phase(self) -> Phase:
+        if isinstance(self._machine.end, Complete):
+            return Phase.LAST
+        if self._machine.output_sent is not Weight.NOTHING:
+            return Phase.DATA
+        return Phase.HEAD if self._attempts.connected else Phase.CONNECTING
+
+
+def party_of(fault: Fault) -> Party:
+    """Who ended a request that ended with this fault."""
+    if fault.kind in _SILENCES:
+        return Party.UPSTREAM_SILENT
+    return Party.PROXY if fault.kind in _OURS else Party.UPSTREAM

@@ -1,0 +1,220 @@
+"""How much stutter is repaired, and what that costs: every shape over recorded text, four envelopes, six chunkings.
+
+    python -m bench.stutter_eval [--shapes A1,B2] [--lanes 60] [--no-prototype] [--seed 21]
+
+Streams are built as SSE bytes and go through parser, buffer and rewriter; what is judged is the text read back from the bytes
+that left. Where ../shared/stutter-kit is present, its prototype is fed the same deltas, envelopes and times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import random
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.stutter.injections import CHUNKINGS, PROVES, SHAPES, TOOL_SHAPES, cut
+from tests.stutter.texts import ROOT, argument_lanes, recordings, text_lanes
+from tests.stutter.wire import ENVELOPES, Envelope, Piece, build, is_subsequence, play, text_of, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass
+class Score:
+    """Sums over the streams of one shape."""
+
+    streams: int = 0
+    exact: int = 0
+    losing: int = 0
+    repeated: int = 0  # characters that the injection added
+    leaked: int = 0  # characters of them that reached the client
+    held: list[float] = field(default_factory=list)
+    by: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+
+    def add(self, expected: str, got: str, injected: int, held: Sequence[float], *groups: str) -> bool:
+        exact = got == expected
+        self.streams += 1
+        self.exact += exact
+        self.losing += not exact and not is_subsequence(expected, got)
+        self.repeated += injected
+        self.leaked += max(0, len(got) - len(expected))
+        self.held += held
+        for group in groups:
+            self.by[group][0] += exact
+            self.by[group][1] += 1
+        return exact
+
+    def share(self, group: str) -> str:
+        right, of = self.by[group]
+        return f"{100 * right / of:.0f}" if of else "-"
+
+    def line(self) -> str:
+        leak = 100 * self.leaked / max(1, self.repeated)
+        return f"{100 * self.exact / max(1, self.streams):6.1f} % exact, {self.losing} lose text, leak {leak:5.2f} %"
+
+
+def load_prototype() -> Callable[[Sequence[Piece], Envelope, bool], str] | None:
+    """The kit's prototype behind this module's streams, if the kit is there."""
+    kit = ROOT.parent / "shared" / "stutter-kit"
+    if not kit.is_dir():
+        return None
+    sys.path.insert(0, str(kit))
+    lane_class: Any = importlib.import_module("prototype_detector").Lane
+    head, rest, other = "finish_reason,logprobs,delta,index", "delta,finish_reason,index,logprobs", "index,delta,logprobs,finish_reason"
+
+    def run(stream: Sequence[Piece], style: Envelope, tool: bool) -> str:
+        lane, now, out = lane_class(tool=tool), 0.0, []
+        for piece in stream:
+            now += piece.gap * 1000
+            if lane.t0 is not None and lane.t0 + 400 <= now:
+                out.append(lane.tick(lane.t0 + 400))
+            envelope: dict[str, Any] = {"id": piece.id, "mask": 0}
+            if style == "nonce":
+                envelope |= {"mask": piece.nonce, "nonce_field": True}
+            elif style == "usage":
+                envelope |= {"mask": piece.tokens, "ct": piece.tokens}
+            else:
+                envelope["sig"] = (head if piece.head_order else rest) if style == "dashscope" else other
+            if piece.kind == "finish":
+                out.append(lane.end())
+            elif piece.text:
+                out.append(lane.feed(piece.text, envelope, now))
+        out.append(lane.end())
+        return "".join(out)
+
+    return run
+
+
+def measure(shape: str, lanes: Sequence[Sequence[str]], seed: int, prototype: Any, verbose: int) -> tuple[Score, Score]:
+    tool = shape in TOOL_SHAPES
+    inject = TOOL_SHAPES[shape] if tool else SHAPES[shape]
+    ours, theirs, rng = Score(), Score(), random.Random(f"{seed} {shape}")
+    for tokens in lanes:
+        for chunking, gap in CHUNKINGS.items():
+            for style in ENVELOPES:
+                deltas = cut(tokens, chunking, rng)
+                if len(deltas) < (2 if tool else 8) or (tool and chunking == "lines"):
+                    continue
+                clean = build(deltas, rng, gap=gap, field="arguments" if tool else "content")
+                stream = inject(clean, rng)
+                expected = text_of(clean)
+                injected = len(text_of(stream)) - len(expected)
+                result = play(write(stream, style))
+                if not ours.add(expected, result.only, injected, result.held, style, chunking) and verbose > 0:
+                    verbose -= 1
+                    print("  FAIL", shape, style, chunking, [piece.text[-24:] for piece in stream[:14]], "->", repr(result.only[:90]))
+                if prototype is not None:
+                    theirs.add(expected, prototype(stream, style, tool), injected, (), style, chunking)
+    return ours, theirs
+
+
+def measure_clean(lanes: Sequence[Sequence[str]], seed: int) -> None:
+    """Clean text: nothing may change, nearly nothing may wait."""
+    rng = random.Random(seed)
+    streams = changed = holding = characters = 0
+    held: list[float] = []
+    for tokens in lanes:
+        for chunking, gap in CHUNKINGS.items():
+            for style in ENVELOPES:
+                blocks = write(build(cut(tokens, chunking, rng), rng, gap=gap), style)
+                result = play(blocks)
+                streams += 1
+                changed += result.raw != b"".join(raw for _, raw in blocks)
+                holding += bool(result.held)
+                held += result.held
+                characters += len(result.only)
+    print(
+        f"clean, re-chunked: {streams} streams, {characters} characters, {changed} changed, "
+        f"{100 * holding / max(1, streams):.2f} % with a hold, longest {1000 * max(held, default=0):.0f} ms"
+    )
+    files = recordings()
+    changed = holding = 0
+    for path in files:
+        raw = path.read_bytes()
+        result = play([(0.02 * place, block + b"\n\n") for place, block in enumerate(raw.replace(b"\r\n", b"\n").split(b"\n\n"))])
+        expected = [line for line in raw.replace(b"\r\n", b"\n").split(b"\n") if line]
+        changed += [line for line in result.raw.split(b"\n") if line] != expected and "STUTTER" not in path.name
+        holding += bool(result.held)
+        if [line for line in result.raw.split(b"\n") if line] != expected:
+            print("  changed:", path.name, result.shapes)
+    print(f"recordings: {len(files)} streams, {changed} changed, {holding} with a hold")
+
+
+def measure_cost(lanes: Sequence[Sequence[str]]) -> None:
+    """Time per event of a clean stream, beyond parsing."""
+    from actors.sansio.chunk_parser import ChunkParser
+    from actors.sansio.chunks import Event
+    from actors.sansio.smart_buffer import SmartBuffer
+    from actors.sansio.stuttering_detector import StutteringDetector
+
+    rng = random.Random(5)
+    tokens = [token for lane in lanes for token in lane]
+    for length in (500, 5000, 20000):
+        deltas = (tokens * (length // len(tokens) + 1))[:length]
+        raw = b"".join(block for _, block in write(build(deltas, rng, gap=0.02), "constant"))
+        start = time.perf_counter()
+        events = [chunk for chunk in ChunkParser().feed(raw) if isinstance(chunk, Event)]
+        parsing = (time.perf_counter() - start) / len(events)
+        best = float("inf")
+        for _ in range(5):
+            buffer, now = SmartBuffer(StutteringDetector()), 0.0
+            start = time.perf_counter()
+            for event in events:
+                buffer.add(event, now)
+                now += 0.02
+            best = min(best, (time.perf_counter() - start) / len(events))
+        print(f"cost: {length} events, {1e6 * best:.2f} us per event (parsing {1e6 * parsing:.2f})")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--shapes", default="")
+    options.add_argument("--lanes", type=int, default=1000)
+    options.add_argument("--seed", type=int, default=21)
+    options.add_argument("--no-prototype", action="store_true")
+    options.add_argument("--failures", type=int, default=0)
+    args = options.parse_args()
+    lanes = [deltas for _, deltas in text_lanes()][: args.lanes]
+    calls = [deltas for _, deltas in argument_lanes() if len("".join(deltas)) > 4]
+    calls = [cut_arguments(deltas) for deltas in calls][: args.lanes]
+    prototype = None if args.no_prototype else load_prototype()
+    print(f"{len(lanes)} recorded text lanes, {len(calls)} recorded calls")
+    shapes = args.shapes.split(",") if args.shapes else [*SHAPES, *TOOL_SHAPES, "clean", "cost"]
+    for shape in shapes:
+        if shape == "clean":
+            measure_clean(lanes, args.seed)
+        elif shape == "cost":
+            measure_cost(lanes)
+        else:
+            ours, theirs = measure(shape, calls if shape in TOOL_SHAPES else lanes, args.seed, prototype, args.failures)
+            groups = " ".join(f"{group}:{ours.share(group)}" for group in (*ENVELOPES, *CHUNKINGS))
+            print(f"{shape:6} n={ours.streams:5} {ours.line()}, longest hold {1000 * max(ours.held, default=0):.0f} ms | {groups}")
+            if shape in PROVES:
+                print(f"       proven by {', '.join(PROVES[shape]) or 'nothing'}")
+            if prototype is not None:
+                groups = " ".join(f"{group}:{theirs.share(group)}" for group in (*ENVELOPES, *CHUNKINGS))
+                print(f"       prototype {theirs.line()} | {groups}")
+
+
+def cut_arguments(deltas: Sequence[str]) -> list[str]:
+    """A call's arguments in small pieces, where they came as one."""
+    if len(deltas) > 3:
+        return list(deltas)
+    text = "".join(deltas)
+    rng = random.Random(text)
+    pieces, at = [], 0
+    while at < len(text):
+        size = rng.randint(1, 5)
+        pieces.append(text[at : at + size])
+        at += size
+    return pieces
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The listening sockets, made by ourselves and handed to hypercorn as descriptors.
+
+Three things are ours to say about them: a clear error where an address cannot be had, a backlog that survives a thousand clients at
+once, and TCP_USER_TIMEOUT, which is the only thing that ends a connection whose client takes no byte (hypercorn shields its writes
+from every deadline). Accepted sockets inherit these options on Linux; elsewhere what does not exist is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .settings import Address
+
+
+class BindError(Exception):
+    """An address cannot be listened on. The text is one line with the remedy."""
+
+
+def open_listener(address: Address, setting: str, *, backlog: int, write_timeout: float) -> socket.socket:
+    """Bind and listen.
+
+    Args:
+      address: port 0 takes a free one.
+      setting: name of the flag that changes it, for the error.
+      backlog: connections that the kernel may queue.
+      write_timeout: seconds that sent bytes may stay unacknowledged before the kernel drops the connection.
+
+    Raises:
+      BindError: the address is taken, not ours, or not allowed.
+    """
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror as exc:
+        raise BindError(f"cannot listen on {address}: {exc.strerror}; give {setting} an address of this machine") from exc
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT") and 0 < write_timeout < 86_400:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+        listener.bind(place)
+        listener.listen(backlog)
+    except OSError as exc:
+        listener.close()
+        raise BindError(f"cannot listen on {address}: {_why(exc, setting)}") from exc
+    return listener
+
+
+def _why(exc: OSError, setting: str) -> str:
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return f"the port is in use; stop the other process or choose another with {setting}"
+        case errno.EACCES:
+            return f"ports below 1024 need a privilege; choose another with {setting}"
+        case errno.EADDRNOTAVAIL:
+            return f"this machine has no such address; correct {setting}"
+        case _:
+            return os.strerror(exc.errno) if exc.errno else str(exc)
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the limit of open files as far as the system allows without a privilege: each stream needs two.
+
+    Returns:
+      The limit now in force, 0 where the system does not tell.
+    """
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some systems name a hard limit that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft

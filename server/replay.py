@@ -1,0 +1,196 @@
+"""`evenflow replay`: recorded streams through the pipeline's decisions, offline, at a simulated pace.
+
+Everything that decides is sans-io, so a recording needs no task and no clock: each of its blocks arrives `pace` after the one before.
+What is printed is what the stream machine told its trace; what `--emit` writes is exactly what a client would have received.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from actors import (
+    BufferPolicy,
+    Complete,
+    Failed,
+    Fault,
+    SmartBuffer,
+    StreamMachine,
+    StreamPolicy,
+    StutteringDetector,
+    StutterPolicy,
+    Tally,
+)
+from actors.sansio.chunk_parser import ChunkParser
+from actors.sansio.chunks import AttemptEnded, AttemptStarted, Chunk, Event
+from actors.sansio.stream_head import HeadSniffer
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from actors.sansio.smart_buffer import Released
+    from actors.sansio.stream_machine import Effects
+    from actors.sansio.stream_state import StreamEvent, StreamState
+
+#: What a recording is called where an upstream's name would stand.
+UPSTREAM = "recording"
+
+
+@dataclass(slots=True)
+class Replayed:
+    """One recording, replayed.
+
+    Args:
+      body: the bytes of the response body that a client would have received.
+      status: the status it would have had.
+      end: how the stream ended.
+      decisions: one line per decision, in order.
+      tally: the stream's counts.
+    """
+
+    body: bytes
+    status: int
+    end: Complete | Failed
+    decisions: list[str]
+    tally: Tally
+
+
+@dataclass(slots=True)
+class _Printer:
+    """Turns what the machine tells its trace into lines; undisturbed events are counted, not listed."""
+
+    lines: list[str] = field(default_factory=list)
+    _passed: int = 0
+
+    def released(self, one: Released, now: float) -> None:
+        if one.shape:
+            was, now_is = _texts(one.chunk.raw), _texts(one.frame)
+            what = f"repaired {one.shape}: {was} -> {now_is}" if one.frame else f"repaired {one.shape}: dropped {was}"
+        elif one.held_for > 0:
+            what = f"released unchanged after {one.held_for * 1000:.0f} ms: {_texts(one.chunk.raw)}"
+        else:
+            self._passed += 1
+            return
+        self.line(now, what)
+
+    def advanced(self, before: StreamState, event: StreamEvent, after: StreamState, now: float) -> None:
+        self.line(now, f"{type(before).__name__} --{type(event).__name__}--> {type(after).__name__}")
+
+    def line(self, now: float, text: str) -> None:
+        if self._passed:
+            self.lines.append(f"{'':>10}   {self._passed} {'chunk' if self._passed == 1 else 'chunks'} passed untouched")
+            self._passed = 0
+        self.lines.append(f"{now * 1000:>7.0f} ms   {text}")
+
+
+def _texts(block: bytes) -> str:
+    """The texts of one block, for a reader."""
+    chunks = ChunkParser().feed(block)
+    texts = [delta.text for chunk in chunks if isinstance(chunk, Event) for delta in chunk.deltas]
+    return " + ".join(repr(text if len(text) <= 60 else f"{text[:57]}...") for text in texts) or "nothing"
+
+
+def replay(recording: bytes, *, pace: float = 0.02, stutter: StutterPolicy | None = None, buffer: BufferPolicy | None = None) -> Replayed:
+    """Run one recorded body through the pipeline's decisions.
+
+    Args:
+      recording: the SSE body as an upstream sent it.
+      pace: simulated seconds between two of its blocks.
+    """
+    printer = _Printer()
+    tally = Tally(started=0.0, attempts=1)
+    refused = _first_look(recording)
+    if refused is not None:
+        printer.line(0.0, f"refused before any output: {refused.kind.value}: {refused.message}")
+        return Replayed(refused.to_json(), refused.http_status, Failed(refused), printer.lines, tally)
+
+    def open_buffer(_: str) -> SmartBuffer:
+        return SmartBuffer(StutteringDetector(stutter), buffer)
+
+    machine = StreamMachine(StreamPolicy(), open_buffer, tally, 0.0, printer)
+    body: list[bytes] = []
+    for now, effects in _drive(machine, recording, pace):
+        tally.ended = now
+        body += effects.frames
+        if isinstance(effects.end, Failed):
+            body.append(effects.end.fault.to_frame())
+    assert machine.end is not None
+    printer.line(tally.ended or 0.0, _summary(machine.end, tally))
+    return Replayed(b"".join(body), 200, machine.end, printer.lines, tally)
+
+
+def _first_look(recording: bytes) -> Fault | None:
+    sniffer = HeadSniffer("text/event-stream", UPSTREAM)
+    head = sniffer.feed(recording) or sniffer.close()
+    return head if isinstance(head, Fault) else None
+
+
+def _drive(machine: StreamMachine, recording: bytes, pace: float) -> Iterator[tuple[float, Effects]]:
+    """Feed the machine, waking it whenever a deadline passes between two blocks."""
+    parser = ChunkParser()
+    chunks: list[Chunk] = [*parser.feed(recording), *parser.close(clean=True)]
+    yield 0.0, machine.receive(AttemptStarted(1, UPSTREAM, (), math.inf), 0.0)
+    now = 0.0
+    for chunk in chunks:
+        while machine.deadline <= now:
+            due = machine.deadline
+            yield due, machine.wake(due)
+        yield now, machine.receive([chunk], now)
+        now += pace
+    if machine.end is None:
+        yield now, machine.receive(AttemptEnded(1, None), now)
+
+
+def _summary(end: Complete | Failed, tally: Tally) -> str:
+    result = "done" if isinstance(end, Complete) else f"error {end.fault.code}: {end.fault.message}"
+    counts = {
+        "events": tally.events,
+        "holds": tally.holds,
+        "longest hold": f"{tally.longest_hold * 1000:.0f} ms" if tally.holds else 0,
+        "repairs": _counted(tally.repairs),
+        "flushes": _counted(tally.flushes),
+        "skipped": tally.skipped,
+        "[DONE] added": "yes" if tally.done_added else 0,
+    }
+    return f"{result} ({', '.join(f'{name} {value}' for name, value in counts.items() if value)})"
+
+
+def _counted(counter: Counter[str]) -> str:
+    return " ".join(f"{name} x{count}" for name, count in sorted(counter.items()))
+
+
+def run_replay(
+    files: Sequence[Path],
+    pace_ms: float = 20.0,
+    emit: bool = False,
+    emit_dir: Path | None = None,
+    *,
+    write: Callable[[bytes], object] = sys.stdout.buffer.write,
+) -> int:
+    """The command: replay each file, print its decisions or write its bytes.
+
+    Returns:
+      The exit code: 0, or 1 if a file could not be read or written.
+    """
+    failed = False
+    for path in files:
+        try:
+            replayed = replay(path.read_bytes(), pace=pace_ms / 1000)
+            if emit_dir is not None:
+                emit_dir.mkdir(parents=True, exist_ok=True)
+                (emit_dir / path.name).write_bytes(replayed.body)
+        except OSError as exc:
+            print(f"evenflow: {exc.filename}: {exc.strerror}", file=sys.stderr)
+            failed = True
+            continue
+        if emit:
+            write(replayed.body)
+        else:
+            write(f"{path.name}\n".encode() + "".join(f"{line}\n" for line in replayed.decisions).encode("utf-8", "backslashreplace"))
+    if emit:
+        sys.stdout.flush()
+    return int(failed)

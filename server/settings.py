@@ -1,0 +1,370 @@
+"""Everything that can be set: one typed `Settings`, every default with its unit and its reason.
+
+Owns the names, types, bounds, units and reasons of all settings, and their translation into the values the actors take
+(`RouteTable`, `Upstream`, `BreakerPolicy`). Refuses to know where a value came from (settings_sources.py) and what contradicts
+what (settings_checks.py). The reference in docs/configuration.md, the environment names and `evenflow check` are derived from
+these types by settings_schema.py; there is no second list.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from actors.routes import Candidate, Route, RouteTable, Secret, Timers, Upstream, seconds_or_off
+from actors.sansio.breaker_state import BreakerPolicy
+from actors.sansio.error_recovery import STRATEGIES, RecoveryPolicy, Strategy
+from actors.sansio.retry_budget import RetryBudgetPolicy
+
+# These defaults live with the code that uses them.
+_TIMERS, _RECOVERY, _BREAKER, _BUDGET = Timers(), RecoveryPolicy(), BreakerPolicy(), RetryBudgetPolicy()
+
+
+def _text(why: str, example: str = "") -> Meta:
+    return Meta(description=why, examples=[example] if example else None)
+
+
+def _seconds(why: str) -> Meta:
+    """A duration that 0 switches off."""
+    return Meta(description=why, extra={"unit": "s"}, ge=0)
+
+
+def _duration(why: str) -> Meta:
+    """A duration that cannot be off."""
+    return Meta(description=why, extra={"unit": "s"}, gt=0)
+
+
+def _count(why: str, unit: str, *, ge: int = 1) -> Meta:
+    return Meta(description=why, extra={"unit": unit}, ge=ge)
+
+
+def _share(why: str) -> Meta:
+    return Meta(description=why, extra={"unit": "share"}, ge=0, le=1)
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of the file."""
+
+
+class TimersSettings(_Section, frozen=True):
+    """Every wait that is bounded. Origin of the numbers: DESIGN section 8."""
+
+    connect: Annotated[float, _seconds("until the connection to the upstream stands, TLS included")] = _TIMERS.connect
+    first_token: Annotated[
+        float, _seconds("until the first token; long, since local prompt processing and hidden reasoning take minutes")
+    ] = _TIMERS.first_token
+    idle: Annotated[float, _seconds("between two tokens; reasoning and tool deltas count as tokens")] = _TIMERS.idle
+    total: Annotated[float, _seconds("of the whole request, a last resort against streams without end")] = _TIMERS.total
+    keepalive_after: Annotated[
+        float,
+        _seconds("silence before the head and the first `: keep-alive` comment go out; below the 30 to 60 s at which middleboxes cut"),
+    ] = _TIMERS.keepalive_after
+    keepalive_interval: Annotated[float, _seconds("between two keep-alive comments")] = _TIMERS.keepalive_interval
+    client_stall: Annotated[float, _seconds("a client that takes no byte for so long is given up and its upstream freed")] = (
+        _TIMERS.client_stall
+    )
+
+
+class RouteRetrySettings(_Section, frozen=True):
+    """What one request may spend."""
+
+    retries: Annotated[int, _count("further tries on the same upstream, before output was sent", "tries", ge=0)] = _RECOVERY.retries
+    backoff_base: Annotated[float, _duration("first ceiling of the back-off; full jitter draws below it")] = _RECOVERY.backoff_base
+    backoff_cap: Annotated[float, _duration("highest ceiling of the back-off, which doubles per try")] = _RECOVERY.backoff_cap
+    retry_after_max: Annotated[float, _seconds("longest Retry-After waited for while the route has another upstream")] = (
+        _RECOVERY.retry_after_max
+    )
+    retry_after_max_alone: Annotated[float, _seconds("longest Retry-After waited for where the route has no other upstream")] = (
+        _RECOVERY.retry_after_max_alone
+    )
+
+
+class RetrySettings(RouteRetrySettings, frozen=True):
+    """The same, and the budget that all requests share."""
+
+    budget_ratio: Annotated[float, _share("retries per attempt over all requests, so that an outage is not multiplied")] = _BUDGET.share
+    budget_floor: Annotated[int, _count("retries always allowed, so that a machine with one user still gets them", "per 10 s", ge=0)] = (
+        _BUDGET.floor
+    )
+
+
+_AFTER = {
+    "connect": "refused, unreachable, DNS, or timers.connect passed",
+    "tls": "handshake or certificate failed; a certificate does not mend itself within a back-off",
+    "first_token_timeout": "timers.first_token passed; the same upstream has just used up minutes",
+    "cut": "the stream broke, fell silent or lost its framing before output was sent",
+    "server_error": "5xx, an unreadable answer, or an error inside a 200",
+    "rate_limited": "429 that asks for a pause",
+    "auth": "401, 402, 403 of a configured key, or a quota gone for good",
+    "context_length": "prompt too long; moves on only to another model",
+    "reasoning_cut": "cut when only reasoning was sent: ask again and swallow the new attempt's reasoning",
+    "bad_chunk": "a torn event that may have carried text; skipping it loses that text",
+}
+
+# Derived, so that a fault which gets a second legal strategy is a setting at once.
+RecoverySettings = msgspec.defstruct(
+    "RecoverySettings",
+    [
+        (
+            name,
+            Annotated[Literal[tuple(s.value for s in legal)], Meta(description=_AFTER.get(name, "what follows this fault"))],
+            legal[0].value,
+        )
+        for name, legal in STRATEGIES.items()
+    ],
+    bases=(_Section,),
+    frozen=True,
+)
+
+
+class BreakerSettings(_Section, frozen=True):
+    """When an upstream's circuit opens and how it closes. Origin of the numbers: DESIGN section 8."""
+
+    mode: Annotated[
+        Literal["on", "disabled", "metrics_only", "forced_open"],
+        _text("disabled admits everything, metrics_only counts but never refuses, forced_open refuses everything"),
+    ] = _BREAKER.mode
+    window: Annotated[float, _duration("sliding window in which calls are counted")] = _BREAKER.window
+    buckets: Annotated[int, _count("parts of the window; it slides by one part", "parts")] = _BREAKER.buckets
+    minimum_calls: Annotated[int, _count("below it the failure rate opens nothing", "calls")] = _BREAKER.minimum_calls
+    failure_rate: Annotated[
+        float, Meta(description="share of failed calls in the window that opens", extra={"unit": "share"}, gt=0, le=1)
+    ] = _BREAKER.failure_rate
+    consecutive_failures: Annotated[int, _count("so many failures in a row open, whatever the rate; 0 is off", "calls", ge=0)] = (
+        _BREAKER.consecutive_failures
+    )
+    slow_rate: Annotated[float, _share("share of slow calls that opens; 0 is off")] = _BREAKER.slow_rate
+    open_base: Annotated[float, _duration("first open time; doubles with each opening in a row")] = _BREAKER.open_base
+    open_max: Annotated[float, _duration("longest open time")] = _BREAKER.open_max
+    jitter: Annotated[
+        float, Meta(description="spread of the open time, so that many do not probe together", extra={"unit": "share"}, ge=0, lt=1)
+    ] = _BREAKER.jitter
+    probes: Annotated[int, _count("calls admitted at once while half-open", "calls")] = _BREAKER.probes
+    successes: Annotated[int, _count("good probes in a row that close it", "calls")] = _BREAKER.successes
+    half_open_max: Annotated[float, _seconds("a probe that says nothing for so long opens it again; 0 leaves it to the timers")] = (
+        _BREAKER.half_open_max
+    )
+    alone_open_max: Annotated[float, _seconds("longest open time where the route has no other upstream")] = _BREAKER.alone_open_max
+    pause: Annotated[float, _duration("after a 429 that does not say for how long")] = _BREAKER.pause
+    retry_after_max: Annotated[float, _duration("longest Retry-After believed; a typing error up there must not last a day")] = (
+        _BREAKER.retry_after_max
+    )
+    credential_pause: Annotated[float, _duration("after a refused credential; doubles with each further refusal")] = (
+        _BREAKER.credential_pause
+    )
+    credential_pause_max: Annotated[float, _duration("longest pause after refused credentials")] = _BREAKER.credential_pause_max
+
+
+class StreamingSettings(_Section, frozen=True):
+    """Which engine serves a stream."""
+
+    engine: Annotated[Literal["actors", "relay"], _text("actors parses and repairs; relay copies bytes")] = "actors"
+    rollout_percent: Annotated[
+        float,
+        Meta(
+            description="share of requests that get the actors engine, the rest relay; sticky per client key, else per request",
+            extra={"unit": "%"},
+            ge=0,
+            le=100,
+        ),
+    ] = 100.0
+
+
+class StutterSettings(_Section, frozen=True):
+    """Whether repeated text is looked for, and what is known about the upstream beforehand."""
+
+    mode: Annotated[Literal["off", "observe", "repair"], _text("observe counts what repair would remove")] = "repair"
+    profile: Annotated[Literal["generic", "dashscope", "portal"], _text("which upstream's habits count as evidence")] = "generic"
+
+
+class BufferSettings(_Section, frozen=True):
+    """How long ambiguous events may be held. Origin: DESIGN sections 1 and 4."""
+
+    max_events: Annotated[int, _count("events held at most", "events")] = 16
+    max_bytes: Annotated[int, _count("bytes held at most", "bytes")] = 65536
+    max_age: Annotated[float, _duration("longest hold of an event; below what a reader notices as a pause")] = 0.4
+
+
+class LogSettings(_Section, frozen=True):
+    """What goes to standard error."""
+
+    format: Annotated[Literal["auto", "json", "text"], _text("auto is text on a terminal, JSON otherwise")] = "auto"
+    level: Annotated[Literal["debug", "info", "warning", "error"], _text("least severity that is written")] = "info"
+
+
+class UpstreamSettings(_Section, frozen=True, kw_only=True):
+    """One base URL with one credential; two keys are two upstreams."""
+
+    base_url: Annotated[str, _text("with scheme and path, as an OpenAI client would be given it", "http://127.0.0.1:11434/v1")]
+    key_env: Annotated[str | None, _text("name of the environment variable that holds the key", "OPENAI_API_KEY")] = None
+    key_file: Annotated[str | None, _text("file that holds the key, readable by its owner alone", "/run/secrets/openai")] = None
+    # Found from key_env, key_file or EVENFLOW_UPSTREAM_KEY; no name in the file, where keys do not belong.
+    key: Annotated[Secret | None, Meta(extra={"internal": True})] = None
+    auth: Annotated[Literal["configured", "client"], _text("client forwards the caller's own Authorization instead of a key")] = (
+        "configured"
+    )
+    headers: Annotated[dict[str, Secret], _text("added to every request; a value is the text or `env:NAME`")] = field(default_factory=dict)
+    ca_file: Annotated[str | None, _text("PEM bundle to trust instead of the system's")] = None
+    proxy: Annotated[
+        Secret | None, _text("URL of a forward proxy, or `env:NAME`; HTTP_PROXY and the like are not read", "http://proxy:3128")
+    ] = None
+    models: Annotated[tuple[str, ...], _text("model names that /v1/models lists while the upstream is down", '["qwen3:8b"]')] = ()
+    timers: Annotated[dict[str, float], Meta(extra={"table": TimersSettings, "partial": True})] = field(default_factory=dict)
+    breaker: Annotated[dict[str, int | float | str], Meta(extra={"table": BreakerSettings, "partial": True})] = field(default_factory=dict)
+    stutter: Annotated[dict[str, str], Meta(extra={"table": StutterSettings, "partial": True})] = field(default_factory=dict)
+
+
+class UpstreamRef(_Section, frozen=True):
+    """An upstream in a route, asked for another model than the client named."""
+
+    upstream: str
+    model: str | None = None
+
+
+class RouteSettings(_Section, frozen=True, kw_only=True):
+    """Which upstreams serve a model, in order."""
+
+    model: Annotated[str, _text("a model name, a glob or `*`; an exact name goes before a glob, a glob before `*`", "qwen*")]
+    upstreams: Annotated[
+        tuple[str | UpstreamRef, ...],
+        _text("in the order in which they are asked; a table renames the model", '["main", {upstream = "spare", model = "other"}]'),
+    ]
+    timers: Annotated[dict[str, float], Meta(extra={"table": TimersSettings, "partial": True})] = field(default_factory=dict)
+    recovery: Annotated[dict[str, str], Meta(extra={"table": RecoverySettings, "partial": True})] = field(default_factory=dict)
+    retry: Annotated[dict[str, int | float], Meta(extra={"table": RouteRetrySettings, "partial": True})] = field(default_factory=dict)
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """All settings of one process. Build it with `settings_sources.load`, or in code for tests and `evenflow dev`."""
+
+    bind: Annotated[str, _text("HOST:PORT of the listener for clients; port 0 takes a free one", "0.0.0.0:8143")] = "127.0.0.1:8143"
+    admin_bind: Annotated[str, _text("HOST:PORT of metrics, status and breaker control", "127.0.0.1:8144")] = "127.0.0.1:8144"
+    client_keys: Annotated[
+        tuple[Secret, ...], _text("keys that clients must send as Bearer or x-api-key; each is the key or `env:NAME`", '["env:EVEN_KEY"]')
+    ] = ()
+    allow_anonymous: Annotated[bool, _text("lets the main listener be bound off loopback without client_keys; never the admin one")] = False
+    max_request_body: Annotated[int, _count("longest request body; images in base64 are long", "bytes")] = 32 * 1024 * 1024
+    max_event: Annotated[int, _count("longest single event of an upstream, a bound on memory", "bytes")] = 10 * 1024 * 1024
+    drain: Annotated[float, _seconds("how long running streams may go on after SIGTERM")] = 30.0
+    backlog: Annotated[int, _count("connections the kernel may queue; 100 overflows when a thousand clients come at once", "sockets")] = (
+        4096
+    )
+    timers: TimersSettings = field(default_factory=TimersSettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    recovery: Annotated[dict[str, str], Meta(extra={"table": RecoverySettings})] = field(default_factory=dict)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    streaming: StreamingSettings = field(default_factory=StreamingSettings)
+    stutter: StutterSettings = field(default_factory=StutterSettings)
+    buffer: BufferSettings = field(default_factory=BufferSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    configured_upstreams: dict[str, UpstreamSettings] = field(default_factory=dict, name="upstreams")
+    configured_routes: tuple[RouteSettings, ...] = field(default=(), name="routes")
+
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """The upstreams in file order."""
+        return tuple(self._upstream(name) for name in self.configured_upstreams)
+
+    def breaker_policies(self) -> dict[str, BreakerPolicy]:
+        """The breaker policy of each upstream, by name."""
+        return {name: self.breaker_of(name) for name in self.configured_upstreams}
+
+    def retry_budget(self) -> RetryBudgetPolicy:
+        """The budget that the retries of all requests share."""
+        return RetryBudgetPolicy(share=self.retry.budget_ratio, floor=self.retry.budget_floor)
+
+    def breaker_of(self, upstream: str) -> BreakerPolicy:
+        merged = msgspec.structs.replace(self.breaker, **self.configured_upstreams[upstream].breaker)
+        return BreakerPolicy(**msgspec.structs.asdict(merged))
+
+    def stutter_of(self, upstream: str) -> StutterSettings:
+        """What is looked for in the streams of one upstream."""
+        return msgspec.structs.replace(self.stutter, **self.configured_upstreams[upstream].stutter)
+
+    def routes(self) -> tuple[RouteSettings, ...]:
+        """The routes; without any, `*` over all upstreams in file order."""
+        if self.configured_routes or not self.configured_upstreams:
+            return self.configured_routes
+        return (RouteSettings(model="*", upstreams=tuple(self.configured_upstreams)),)
+
+    def route_table(self) -> RouteTable:
+        """The routes with everything resolved: a route's own value before its upstream's before the general one."""
+        return RouteTable(self._route(route) for route in self.routes())
+
+    def _route(self, route: RouteSettings) -> Route:
+        candidates = []
+        for entry in route.upstreams:
+            ref = UpstreamRef(entry) if isinstance(entry, str) else entry
+            timers = {**self.configured_upstreams[ref.upstream].timers, **route.timers}
+            candidates.append(Candidate(self._upstream(ref.upstream), ref.model, self._timers(timers)))
+        return Route(route.model, tuple(candidates), self._timers(route.timers), self._recovery(route))
+
+    def _timers(self, overrides: dict[str, float]) -> Timers:
+        merged = msgspec.structs.replace(self.timers, **overrides)
+        return Timers(**{name: seconds_or_off(value) for name, value in msgspec.structs.asdict(merged).items()})
+
+    def _recovery(self, route: RouteSettings) -> RecoveryPolicy:
+        spent = msgspec.structs.replace(self.retry, **route.retry)
+        strategies = {name: Strategy(value) for name, value in {**self.recovery, **route.recovery}.items()}
+        return RecoveryPolicy(
+            **{name: getattr(spent, name) for name in RouteRetrySettings.__struct_fields__},
+            strategies={name: value for name, value in strategies.items() if value is not STRATEGIES[name][0]},
+        )
+
+    def _upstream(self, name: str) -> Upstream:
+        table = self.configured_upstreams[name]
+        return Upstream(
+            name=name,
+            base_url=table.base_url.rstrip("/"),
+            key=table.key,
+            auth=table.auth,
+            headers=tuple((header, value.reveal()) for header, value in table.headers.items()),
+            ca_file=table.ca_file,
+            proxy=table.proxy.reveal() if table.proxy is not None else None,
+            breaker=self.breaker_of(name),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """HOST:PORT of a listener; IPv6 hosts stand in brackets. Port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read HOST:PORT.
+
+        Raises:
+          ValueError: it is none; the text says what to write instead.
+        """
+        host, colon, port = text.strip().rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"{text!r} is not HOST:PORT with a port of 0 to 65535; write for example 127.0.0.1:8143")
+        if not host:
+            raise ValueError(f"{text!r} has no host; write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface")
+        if host.startswith("[") and host.endswith("]"):
+            try:
+                return cls(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+            except ValueError:
+                raise ValueError(f"{text!r} has no IPv6 address in its brackets; write for example [::1]:{port}") from None
+        if ":" in host or "[" in host or "]" in host:
+            raise ValueError(f"{text!r} looks like IPv6; write the address in brackets, for example [::1]:8143")
+        if "/" in host or "@" in host or not host.isprintable() or " " in host:
+            raise ValueError(f"{text!r} is not HOST:PORT; write for example 127.0.0.1:8143, without scheme or path")
+        return cls(host, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. A name other than localhost may resolve to anything: no."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -1,0 +1,246 @@
+"""What contradicts what, and how a problem with the settings is told: what, where, what to do.
+
+Refuses to know how values are read. A *problem* stops the start with exit code 2; a *warning* is something that may be meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import ssl
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+
+from actors.sansio.breaker_state import BreakerPolicy
+
+from .settings import Address, UpstreamRef
+from .settings_layers import Origin, Rank
+from .settings_schema import SettingPath, dotted, environment_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .settings import BreakerSettings, Settings, UpstreamSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+      where: file and line, variable or flag.
+      what: what is wrong there; never holds a credential.
+      remedy: what to do about it.
+    """
+
+    where: str
+    what: str
+    remedy: str
+
+    @classmethod
+    def at(cls, origin: Origin, path: SettingPath, what: str, remedy: str) -> Problem:
+        """A problem of one setting. A flag names its setting already, a line of a file or a variable full of JSON does not."""
+        if origin.rank is Rank.FLAG or origin.text == environment_name(path):
+            return cls(origin.text, what, remedy)
+        return cls(dotted(path) if origin.rank is Rank.DEFAULT else f"{origin.text}: {dotted(path)}", what, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.remedy}"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. Its text is one line; `problems` has all."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        more = f" ({len(problems) - 1} more: run `evenflow check`)" if len(problems) > 1 else ""
+        super().__init__(f"{problems[0]}{more}")
+        self.problems = tuple(problems)
+
+
+def no_upstream() -> Problem:
+    return Problem(
+        "no upstream is configured",
+        "there is nobody to ask",
+        "give --upstream URL, set EVENFLOW_UPSTREAM, write an evenflow.toml, or try `evenflow dev`, which brings its own",
+    )
+
+
+_Finding: TypeAlias = tuple[SettingPath, str, str]
+#: Evenflow writes these itself; a second one would be a smuggled request (FAULTS, HTTP edge).
+_OWN_HEADERS: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "accept-encoding", "expect"}
+)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+
+
+def contradictions(settings: Settings, origin_of: Callable[[SettingPath], Origin]) -> tuple[list[Problem], list[str]]:
+    """What in `settings` cannot be, and what is only odd.
+
+    Args:
+      origin_of: where the value at a path came from.
+    """
+    problems = [Problem.at(origin_of(path), path, what, remedy) for path, what, remedy in _problems(settings)]
+    warnings = [str(Problem.at(origin_of(path), path, what, remedy)) for path, what, remedy in _oddities(settings)]
+    return problems, warnings
+
+
+def _problems(settings: Settings) -> Iterator[_Finding]:
+    yield from _listeners(settings)
+    for index, key in enumerate(settings.client_keys):
+        if not _is_one_word(key.reveal()):
+            yield (
+                ("client_keys",),
+                f"entry {index} is empty or holds a space or a character that is not ASCII",
+                "write the key, or env:NAME",
+            )
+    if settings.retry.backoff_cap < settings.retry.backoff_base:
+        yield ("retry", "backoff_cap"), "is below retry.backoff_base", "raise it or lower backoff_base"
+    yield from _breaker(settings.breaker, ("breaker",))
+    for name, upstream in settings.configured_upstreams.items():
+        yield from ((("upstreams", name, *path), what, remedy) for path, what, remedy in _upstream(upstream))
+        if upstream.breaker:
+            merged = msgspec.structs.replace(settings.breaker, **upstream.breaker)
+            yield from _breaker(merged, ("upstreams", name, "breaker"))
+    folded = Counter(name.lower().replace("-", "_") for name in settings.configured_upstreams)
+    for name in settings.configured_upstreams:
+        if folded[name.lower().replace("-", "_")] > 1:
+            yield (
+                ("upstreams", name),
+                "another upstream's name differs only in case or hyphens",
+                "the environment cannot tell them apart: rename one",
+            )
+    yield from _routes(settings)
+
+
+def _breaker(settings: BreakerSettings, path: SettingPath) -> Iterator[_Finding]:
+    """The policy knows itself which of its numbers contradict each other."""
+    try:
+        BreakerPolicy(**msgspec.structs.asdict(settings))
+    except ValueError as exc:
+        yield path, str(exc), "change one of the two"
+
+
+def _listeners(settings: Settings) -> Iterator[_Finding]:
+    addresses: dict[str, Address] = {}
+    for name, text in (("bind", settings.bind), ("admin_bind", settings.admin_bind)):
+        try:
+            addresses[name] = Address.parse(text)
+        except ValueError as exc:
+            what, _, remedy = str(exc).partition("; ")
+            yield (name,), what, remedy
+    main, admin = addresses.get("bind"), addresses.get("admin_bind")
+    if main and admin and main.port and main.port == admin.port and (main.host == admin.host or _is_wildcard(main) or _is_wildcard(admin)):
+        yield ("admin_bind",), f"{admin} and bind = {main} are the same port", "give the admin listener a port of its own"
+    if main and not main.is_loopback and not settings.client_keys and not settings.allow_anonymous:
+        remedy = "set client_keys, or say --allow-anonymous if the network itself keeps strangers out"
+        yield ("bind",), f"{main} can be reached from other machines, but no client_keys are set", remedy
+    if admin and not admin.is_loopback and not settings.client_keys:
+        yield (
+            ("admin_bind",),
+            f"{admin} can be reached from other machines, but no client_keys are set",
+            "set client_keys, or bind it to 127.0.0.1",
+        )
+
+
+def _is_wildcard(address: Address) -> bool:
+    return address.host in ("0.0.0.0", "::")
+
+
+def _upstream(upstream: UpstreamSettings) -> Iterator[_Finding]:
+    yield from _url(upstream.base_url)
+    if upstream.auth == "client" and upstream.key is not None:
+        yield ("auth",), 'is "client", but a key is configured too', 'remove the key, or write auth = "configured"'
+    for header, value in upstream.headers.items():
+        if not _TOKEN.fullmatch(header):
+            yield ("headers",), f"{header!r} is no header name", "use letters, digits and -"
+        elif header.lower() in _OWN_HEADERS:
+            yield ("headers",), f"{header} is written by evenflow itself", "remove it"
+        elif header.lower() == "authorization" and (upstream.key is not None or upstream.auth == "client"):
+            yield ("headers",), "Authorization would be sent twice", 'remove it here, or remove the key and auth = "client"'
+        if not value.reveal().isascii() or not value.reveal().isprintable():
+            yield ("headers",), f"the value of {header} holds a line end or a character that is not ASCII", "remove it"
+    if upstream.proxy is not None:
+        try:
+            proxy = urlsplit(upstream.proxy.reveal())
+            is_usable = proxy.scheme in ("http", "https") and bool(proxy.hostname) and proxy.port != 0
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            yield ("proxy",), "is no http:// or https:// URL with a host", "write for example http://proxy:3128"
+    if upstream.ca_file is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(upstream.ca_file)
+        except OSError as exc:  # SSLError among them
+            reason = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read: {exc.strerror}"
+            yield ("ca_file",), f"{upstream.ca_file} {reason}", "name a readable PEM bundle"
+
+
+def _url(text: str) -> Iterator[_Finding]:
+    path: SettingPath = ("base_url",)
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        yield path, "is no URL", "write for example http://127.0.0.1:11434/v1"
+        return
+    # The text itself is not repeated: a pasted URL may hold a password.
+    if url.scheme not in ("http", "https"):
+        yield path, "does not begin with http:// or https://", "write for example http://127.0.0.1:11434/v1"
+    elif not url.hostname or port == 0 or not text.isascii() or not text.isprintable() or " " in text:
+        yield path, "has no usable host or port", "write for example http://127.0.0.1:11434/v1"
+    elif url.username is not None or url.password is not None:
+        yield path, "holds a user name or password", "take it out; use key_env, key_file or headers"
+    elif url.query or url.fragment or text.endswith(("?", "#")):
+        yield path, "has a query or fragment, to which no path can be added", "end it with the path, for example /v1"
+    elif url.path.rstrip("/").endswith(("/chat/completions", "/completions", "/models", "/responses", "/embeddings")):
+        yield path, "names an endpoint", "end it before that, for example with /v1, as an OpenAI client would be given it"
+
+
+def _routes(settings: Settings) -> Iterator[_Finding]:
+    known, seen = settings.configured_upstreams, dict[str, int]()
+    for index, route in enumerate(settings.configured_routes):
+        here: SettingPath = ("routes", index)
+        if not route.model:
+            yield (*here, "model"), "is empty", 'write a model name, a glob or "*"'
+        elif (first := seen.setdefault(route.model, index)) != index:
+            yield (*here, "model"), f"routes[{first}] has the same model {route.model!r}", "put their upstreams into one route"
+        if not route.upstreams:
+            yield (*here, "upstreams"), "is empty", "name at least one upstream"
+        refs = [UpstreamRef(entry) if isinstance(entry, str) else entry for entry in route.upstreams]
+        for ref, times in Counter((r.upstream, r.model) for r in refs).items():
+            if ref[0] not in known:
+                near = difflib.get_close_matches(ref[0], known, 1)
+                remedy = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
+                yield (*here, "upstreams"), f"there is no upstream {ref[0]!r}", remedy
+            elif times > 1:
+                yield (*here, "upstreams"), f"{ref[0]!r} stands there {times} times", "to ask it again, raise retry.retries"
+        if any(r.model == "" for r in refs):
+            yield (*here, "upstreams"), "an entry has an empty model", "leave model out to ask for the one the client named"
+        cap, base = (route.retry.get(name, getattr(settings.retry, name)) for name in ("backoff_cap", "backoff_base"))
+        if route.retry and cap < base:
+            yield (*here, "retry"), "backoff_cap is below backoff_base", "raise backoff_cap or lower backoff_base"
+
+
+def _oddities(settings: Settings) -> Iterator[_Finding]:
+    if settings.allow_anonymous and settings.client_keys:
+        yield ("allow_anonymous",), "has no effect: client_keys are configured and asked for", "remove one of them"
+    if settings.streaming.engine == "relay" and settings.streaming.rollout_percent != 100:
+        yield ("streaming", "rollout_percent"), 'has no effect while streaming.engine is "relay"', "remove it, or set the engine to actors"
+    used = {e if isinstance(e, str) else e.upstream for route in settings.routes() for e in route.upstreams}
+    for name, upstream in settings.configured_upstreams.items():
+        segments = urlsplit(upstream.base_url).path.split("/")
+        if not any(re.fullmatch(r"v\d\w*", segment) for segment in segments):
+            yield ("upstreams", name, "base_url"), "has no version in its path", f"{upstream.base_url.rstrip('/')}/v1 may be meant"
+        if upstream.auth == "client" and settings.client_keys:
+            told = "clients have to send evenflow's own key as x-api-key"
+            yield ("upstreams", name, "auth"), "forwards the caller's Authorization, and client_keys are set", told
+        if name not in used:
+            yield ("upstreams", name), "no route uses it", "add it to a route, or remove it"
+
+
+def _is_one_word(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text

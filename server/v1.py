@@ -1,0 +1,274 @@
+"""All POST /v1/* as plain ASGI: reads the body once, then streams or answers whole.
+
+Owns the request's nursery (the processor, the outlet's sender, the watcher that notices a client leaving) and the order of checks
+before an upstream is asked. Quart is not involved: its response generator, its 60 s timeout and its body rules have no place on
+the hot path.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import trio
+
+from actors import (
+    Attempts,
+    BadRequest,
+    FirstLook,
+    RelayProcessor,
+    RequestFacts,
+    ResponseHeaders,
+    StreamMachine,
+    StreamPolicy,
+    StreamProcessor,
+    Tally,
+    UpstreamRequest,
+    error_json,
+    read_request,
+    to_upstream,
+)
+
+from .buffers import buffer_factory
+from .log import log_outcome
+from .outlets import AsgiOutlet
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from actors import Outcome, Route
+
+    from .services import Services
+
+    Receive = Callable[[], Awaitable[Any]]
+    Send = Callable[[Any], Awaitable[None]]
+
+#: Answered as SSE when `stream` is true; only these go through the pipeline (DESIGN section 4).
+COMPLETIONS: Final = ("/v1/chat/completions", "/v1/completions")
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(eq=False)
+class Refusal(Exception):
+    """A request that is answered without asking an upstream."""
+
+    status: int
+    message: str
+    code: str | None
+    error_type: str = "invalid_request_error"
+    param: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Disconnected(Exception):
+    """The client left before its request was complete."""
+
+
+class V1:
+    """The ASGI application of POST /v1/*.
+
+    Args:
+      services: shared by all requests.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._open_buffer = buffer_factory(services.settings)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
+        text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        path = scope["path"].rstrip("/") if scope["path"] != "/v1/" else scope["path"]
+        request_id = _request_id(text.get("x-request-id", ""))
+        try:
+            client = self._authenticate(text)
+            _check_coding(text, path)
+            body = await _read_body(receive, text, self._services.settings.max_request_body)
+            facts = _facts(body, text, path)
+            route = self._route(facts)
+        except Refusal as refusal:
+            self._services.metrics.request_answered(endpoint=path, status=refusal.status)
+            await _refuse(refusal, request_id, send)
+            return
+        except Disconnected:
+            self._services.metrics.request_answered(endpoint=path, status=499)
+            return
+        query = scope.get("query_string", b"")
+        request = UpstreamRequest(
+            "POST",
+            path.removeprefix("/v1") + (f"?{query.decode('latin-1')}" if query else ""),
+            tuple(to_upstream(headers)),
+            body,
+            text["authorization"].encode("latin-1") if "authorization" in text else None,
+        )
+        engine = self._engine(client or request_id) if facts.stream and path in COMPLETIONS else "relay"
+        processor = self._processor(request, facts, route, engine, request_id, path, retrying=_is_retry(text))
+        self._services.metrics.request_started(stream=facts.stream)
+        outcome: Outcome | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                outlet = AsgiOutlet(send, route.timers.client_stall)
+                nursery.start_soon(outlet.deliver)
+                nursery.start_soon(_watch_disconnect, receive, processor, outlet)
+                outcome = await processor.run(outlet)
+                nursery.cancel_scope.cancel()
+        finally:
+            outcome = outcome if outcome is not None else processor.outcome()
+            self._services.metrics.request_ended(outcome, endpoint=path, engine=engine, stream=facts.stream)
+            log_outcome(
+                outcome,
+                request_id=request_id,
+                route=route.pattern,
+                model=facts.model,
+                engine=engine,
+                endpoint=path,
+                client=client,
+                stream=facts.stream,
+            )
+
+    def _authenticate(self, headers: dict[str, str]) -> str | None:
+        if not self._services.keys:
+            return None
+        client = self._services.keys.check(headers)
+        if client is None:
+            message = "the API key is missing or wrong; send one of this proxy's client_keys as Authorization: Bearer or x-api-key"
+            raise Refusal(401, message, "invalid_api_key", headers=((b"www-authenticate", b"Bearer"),))
+        return client
+
+    def _route(self, facts: RequestFacts) -> Route:
+        route = self._services.routes.find(facts.model)
+        if route is None:
+            known = ", ".join(route.pattern for route in self._services.routes.routes)
+            raise Refusal(
+                404, f"no route serves the model {facts.model[:200]!r}; there are routes for: {known}", "model_not_found", param="model"
+            )
+        return route
+
+    def _engine(self, sticky: str) -> Literal["actors", "relay"]:
+        """The engine of one stream: the configured share of keys gets the actors, always the same keys."""
+        streaming = self._services.settings.streaming
+        if streaming.engine == "relay":
+            return "relay"
+        return "actors" if zlib.crc32(sticky.encode()) % 10_000 < streaming.rollout_percent * 100 else "relay"
+
+    def _processor(
+        self,
+        request: UpstreamRequest,
+        facts: RequestFacts,
+        route: Route,
+        engine: str,
+        request_id: str,
+        path: str,
+        *,
+        retrying: bool,
+    ) -> StreamProcessor | RelayProcessor:
+        services = self._services
+        now = trio.current_time()
+        tally = Tally(started=now)
+        if engine == "actors":
+            look = FirstLook.MEANINGFUL_FRAME
+        elif path not in COMPLETIONS:
+            look = FirstLook.HEAD
+        else:
+            look = FirstLook.FIRST_BYTE if facts.stream else FirstLook.WHOLE
+        attempts = Attempts(
+            request,
+            facts.model,
+            route,
+            look,
+            client=services.client,
+            breaker=services.breaker,
+            tally=tally,
+            client_is_retrying=retrying,
+            random=services.random,
+        )
+        headers = ResponseHeaders(request_id, engine)
+        if engine != "actors":
+            return RelayProcessor(attempts, headers, route.timers, stream=facts.stream, tally=tally)
+        policy = StreamPolicy(
+            choices=facts.choices,
+            replay_reasoning=route.recovery.strategy("reasoning_cut") == "replay",
+            skip_bad_chunks=route.recovery.strategy("bad_chunk") == "skip",
+            keepalive_after=route.timers.keepalive_after,
+            keepalive_interval=route.timers.keepalive_interval,
+            total=route.timers.total,
+        )
+        machine = StreamMachine(policy, self._open_buffer, tally, now)
+        return StreamProcessor(attempts, machine, headers, max_event=services.settings.max_event, tally=tally)
+
+
+async def _watch_disconnect(receive: Receive, processor: StreamProcessor | RelayProcessor, outlet: AsgiOutlet) -> None:
+    """Tell the processor when the client leaves. Without this nobody would notice: hypercorn swallows what is sent after."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if not outlet.ending:
+        processor.client_left()
+
+
+def _request_id(theirs: str) -> str:
+    """The client's own request id if it is harmless, else a new one."""
+    return theirs if _REQUEST_ID.fullmatch(theirs) else f"ev-{uuid.uuid4().hex}"
+
+
+def _is_retry(headers: dict[str, str]) -> bool:
+    """openai-python and openai-node say so when a request is itself a retry."""
+    count = headers.get("x-stainless-retry-count", "0")
+    return count.isascii() and count.isdigit() and int(count) > 0
+
+
+def _check_coding(headers: dict[str, str], path: str) -> None:
+    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise Refusal(415, "a compressed request body is not accepted; send it without content-encoding", None)
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if path in COMPLETIONS and media_type != "application/json":
+        # Asking for this type also makes a browser send a preflight first, so that no foreign page can post here.
+        raise Refusal(415, f"content-type must be application/json, not {media_type[:80] or 'absent'!r}", None)
+
+
+async def _read_body(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
+    too_large = Refusal(
+        413, f"the request body is larger than max_request_body = {limit} bytes", "request_too_large", headers=((b"connection", b"close"),)
+    )
+    announced = headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise too_large
+        parts.append(part)
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _facts(body: bytes, headers: dict[str, str], path: str) -> RequestFacts:
+    """What decides the handling. An endpoint we do not know may carry anything; its model counts if it has one."""
+    try:
+        return read_request(body)
+    except BadRequest as bad:
+        if path in COMPLETIONS:
+            raise Refusal(400, str(bad), bad.code, param=bad.param) from None
+    return RequestFacts(model="", stream="text/event-stream" in headers.get("accept", ""), choices=1)
+
+
+async def _refuse(refusal: Refusal, request_id: str, send: Send) -> None:
+    body = error_json(refusal.message, refusal.error_type, refusal.code, refusal.param)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
+        *refusal.headers,
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    # See AsgiOutlet.deliver: a cancelled last send would leave the connection open for ever.
+    with trio.CancelScope(shield=True):
+        await send({"type": "http.response.body", "body": body, "more_body": False})

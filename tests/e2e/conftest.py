@@ -1,0 +1,63 @@
+"""Fixtures of the end-to-end tests: a simulator, a proxy in front of it, and the log, with nothing in between but sockets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from server.log import close_logging, configure_logging
+from server.simulator import Simulator, open_simulator
+
+from .raw_client import CLIENT_KEY, UPSTREAM_KEY, RawClient
+from .running_proxy import LogTap, RunningProxy, running_proxy, settings_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[LogTap]:
+    """What was logged. No test may end with a key in it, nor with a crash that nobody looked at."""
+    tap = LogTap()
+    tap.sink = configure_logging("json", "debug", tap)
+    try:
+        yield tap
+        lines = tap.lines
+    finally:
+        close_logging()
+    for key in (UPSTREAM_KEY, CLIENT_KEY):
+        assert key not in tap.getvalue()
+    assert [line for line in lines if line["level"] in ("error", "critical")] == []
+
+
+@pytest.fixture
+def engine() -> str:
+    """The engine of `proxy`; `BOTH_ENGINES` runs a test on each."""
+    return "actors"
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with open_simulator(pace=0.0) as running:
+        yield running
+
+
+@pytest.fixture
+async def spare() -> AsyncIterator[Simulator]:
+    """A second upstream."""
+    async with open_simulator(pace=0.0) as running:
+        yield running
+
+
+@pytest.fixture
+async def proxy(simulator: Simulator, engine: str) -> AsyncIterator[RunningProxy]:
+    """A proxy with one upstream, `main`."""
+    async with running_proxy(settings_for({"main": simulator}, engine=engine), simulator) as running:
+        yield running
+
+
+@pytest.fixture
+def direct(simulator: Simulator) -> RawClient:
+    """Asks the simulator itself."""
+    return RawClient(simulator.base_url, None)
