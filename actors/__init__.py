@@ -7,11 +7,12 @@ from .outcome import End, Outcome, Party, Phase, Tally
 from .outlet import Outlet, ResponseHead
 from .relay import RelayProcessor
 from .routes import Candidate, Route, RouteTable, Secret, Timers, Upstream
+from .sansio.effects import Complete, Failed
 from .sansio.faults import Fault, FaultKind, error_json
 from .sansio.headers import to_upstream
 from .sansio.request_body import BadRequest, RequestFacts, read_request
 from .sansio.smart_buffer import BufferPolicy, SmartBuffer
-from .sansio.stream_machine import Complete, Failed, StreamMachine, StreamPolicy
+from .sansio.stream_machine import StreamMachine, StreamPolicy
 from .sansio.stuttering_detector import StutteringDetector, StutterPolicy
 from .stream_processor import StreamProcessor
 from .upstream import UpstreamClient, UpstreamRequest, open_upstream_client

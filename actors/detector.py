@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from trio import MemoryReceiveChannel, MemorySendChannel
 
     from .orders import Orders
-    from .sansio.stream_machine import Effects, Item, StreamMachine
+    from .sansio.effects import Effects
+    from .sansio.stream_machine import Item, StreamMachine
 
 
 async def detect_stutter(

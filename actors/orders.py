@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from .sansio.stream_machine import Finish, Order
+from .sansio.effects import Finish, Order
 
 DRAIN_SECONDS: Final = 0.25
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from .attempts import OpenAttempt
 from .errors import UpstreamError
 from .sansio.chunks import AttemptEnded, AttemptFailed, AttemptsExhausted, AttemptStarted
-from .sansio.stream_machine import Finish, Order
+from .sansio.effects import Finish, Order
 
 if TYPE_CHECKING:
     from trio import MemorySendChannel

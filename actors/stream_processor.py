@@ -22,8 +22,9 @@ from .outcome import End, Outcome, Party, Phase
 from .parser import parse_chunks
 from .reader import RawItem, read_upstream
 from .sansio.chunks import Weight
+from .sansio.effects import Complete, Effects, Failed
 from .sansio.faults import Fault, FaultKind
-from .sansio.stream_machine import Complete, Effects, Failed, Item, StreamMachine
+from .sansio.stream_machine import Item, StreamMachine
 from .writer import Loss, Written, write_frames
 
 if TYPE_CHECKING:

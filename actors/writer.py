@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from .errors import ClientGone, ClientStalled
 from .outlet import ResponseHead
-from .sansio.stream_machine import Complete, Failed, Head
+from .sansio.effects import Complete, Failed, Head
 
 if TYPE_CHECKING:
     from trio import CancelScope, MemoryReceiveChannel
 
     from .outcome import Tally
     from .outlet import Outlet
+    from .sansio.effects import Effects
     from .sansio.faults import Fault
-    from .sansio.stream_machine import Effects
 
 
 @dataclass(frozen=True, slots=True)

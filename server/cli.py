@@ -8,9 +8,8 @@ no server and `serve` no simulator.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
+import os
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -20,6 +19,7 @@ import trio
 from .settings import Address
 from .settings_checks import SettingsError
 from .settings_sources import Flags, Loaded, load
+from .version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,18 +60,6 @@ def _exit_code(command: Callable[[], object]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if not wanted:
-        return
-    try:
-        version = importlib.metadata.version("evenflow")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
-        version = tomllib.loads(pyproject.read_text("utf-8"))["project"]["version"]
-    click.echo(f"evenflow {version}")
-    context.exit()
-
-
 def _address(_context: click.Context, _parameter: click.Parameter, text: str) -> Address:
     try:
         return Address.parse(text)
@@ -87,7 +75,7 @@ _ADMIN_BIND = click.option("--admin-bind", metavar="HOST:PORT", help="where metr
 def _sources(command: Callable[..., object]) -> Callable[..., object]:
     """The flags of `serve` and `check`."""
     for option in (
-        click.option("--allow-anonymous", is_flag=True, help="let --bind leave loopback although no client_keys are set"),
+        click.option("--allow-anonymous", is_flag=True, default=None, help="let --bind leave loopback although no client_keys are set"),
         click.option("--upstream-key-env", metavar="NAME", help="environment variable that holds the upstream's key"),
         click.option("--upstream", metavar="URL", help="base_url of the one upstream, for example http://127.0.0.1:11434/v1"),
         _ADMIN_BIND,
@@ -99,7 +87,7 @@ def _sources(command: Callable[..., object]) -> Callable[..., object]:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="print the version and exit")
+@click.version_option(VERSION, message="%(prog)s %(version)s", help="print the version and exit")
 def evenflow() -> None:
     """A streaming proxy for LLM APIs in which nothing stutters, hangs, is cut silently or outlives its client.
 
@@ -109,9 +97,9 @@ def evenflow() -> None:
 
 @evenflow.command()
 @_sources
-def serve(allow_anonymous: bool, **texts: str | None) -> None:
+def serve(**flags: Any) -> None:
     """Run the proxy until SIGTERM or Ctrl-C."""
-    settings = _load(Flags(**texts, allow_anonymous=allow_anonymous or None)).settings
+    settings = _load(Flags(**flags)).settings
     from . import main as proxy
 
     _run(functools.partial(proxy.serve, settings, task_status=trio.TASK_STATUS_IGNORED), proxy.BindError)
@@ -121,9 +109,9 @@ def serve(allow_anonymous: bool, **texts: str | None) -> None:
 @_CONFIG
 @_BIND
 @_ADMIN_BIND
-def dev(**texts: str | None) -> None:
+def dev(config: str | None, bind: str | None, admin_bind: str | None) -> None:
     """Run the proxy and a misbehaving upstream in one process; needs no configuration."""
-    settings = _load(Flags(**texts), with_upstreams=False).settings
+    settings = _load(Flags(config=config, bind=bind, admin_bind=admin_bind), with_upstreams=False).settings
     from . import main as proxy
 
     _run(functools.partial(proxy.serve_dev, settings), proxy.BindError)
@@ -169,12 +157,11 @@ def simulate(address: Address, pace: float, scenario: Path | None, recordings: P
     try:
         trio.run(run)
     except* OSError as group:
-        failure: Exception = group
-        while isinstance(failure, ExceptionGroup):
-            failure = failure.exceptions[0]
-        told = getattr(failure, "strerror", None) or failure
+        failure = _first(group)
     else:
         return
+    # The system's own words for the number; trio adds the address to the text, which stands there already.
+    told = os.strerror(failure.errno) if isinstance(failure, OSError) and failure.errno else failure
     raise _CannotStart(f"--bind: cannot listen on {address}: {told}; choose another with --bind HOST:PORT")
 
 
@@ -198,10 +185,10 @@ def replay(files: tuple[Path, ...], pace: float, emit: bool, emit_dir: Path | No
 
 @evenflow.command()
 @_sources
-def check(allow_anonymous: bool, **texts: str | None) -> int:
+def check(**flags: Any) -> int:
     """Print every effective setting and where it came from, or every problem."""
     try:
-        loaded = load(Flags(**texts, allow_anonymous=allow_anonymous or None))
+        loaded = load(Flags(**flags))
     except SettingsError as exc:
         for problem in exc.problems:
             click.echo(f"evenflow: {problem}", err=True)
@@ -234,12 +221,17 @@ def _run(command: Callable[[], Any], bind_error: type[Exception]) -> None:
     try:
         trio.run(command)
     except* bind_error as group:
-        failure: Exception = group
-        while isinstance(failure, ExceptionGroup):
-            failure = failure.exceptions[0]
+        failure = _first(group)
     else:
         return
     raise _CannotStart(str(failure))
+
+
+def _first(group: Exception) -> Exception:
+    """What lies in the nested groups of nursery upon nursery."""
+    while isinstance(group, ExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 def main() -> NoReturn:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from actors.sansio.effects import Effects
     from actors.sansio.smart_buffer import Released
-    from actors.sansio.stream_machine import Effects
     from actors.sansio.stream_state import StreamEvent, StreamState
 
 #: What a recording is called where an upstream's name would stand.

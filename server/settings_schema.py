@@ -33,7 +33,7 @@ PREFIX: Final = "EVENFLOW_"
 SHORTCUTS: Final = {
     "EVENFLOW_CONFIG": "the TOML file to read; the flag --config goes before it, ./evenflow.toml is read without either",
     "EVENFLOW_UPSTREAM": "base_url of the one upstream, `default`, for every model; the file's upstreams and routes do not count then",
-    "EVENFLOW_UPSTREAM_KEY": "the key of the one upstream; the only variable that holds a key itself",
+    "EVENFLOW_UPSTREAM_KEY": "the key of the one upstream: the key itself, not the name of a variable",
 }
 
 
@@ -237,18 +237,32 @@ _BEGIN, _END = "<!-- settings: written by `python -m server.settings_schema` -->
 
 def reference() -> str:
     """The tables of docs/configuration.md: one per section, every setting with environment name, default, unit and reason."""
-    sections: dict[str, list[str]] = {}
+    sections: dict[SettingPath, list[tuple[SettingPath, Leaf]]] = {}
     for path, leaf in leaves(schema()):
-        head = ".".join(map(str, path[:-1]))
-        title = {"": "Top level"}.get(head, f"`[{head}]`").replace("[routes.N]", "[[routes]]").replace("routes.N", "routes")
-        default = "required" if leaf.required else ("inherited" if _is_override(path) else f"`{shown(leaf.default)}`")
-        variable = "`EVENFLOW_ROUTES` as JSON" if "N" in path else f"`{environment_name(path)}`"
+        sections.setdefault(path[:-1], []).append((path, leaf))
+    parts = [f"### {_title(section)}\n\n{_section(section, settings)}" for section, settings in sections.items()]
+    rows = "".join(f"| `{name}` | {why} |\n" for name, why in SHORTCUTS.items())
+    return "\n".join([*parts, f"### Shortcuts in the environment\n\n| variable | what |\n|---|---|\n{rows}"])
+
+
+def _title(section: SettingPath) -> str:
+    name = ".".join(str(part) for part in section if part != "N")
+    return ("`[[routes]]`" if section == ("routes", "N") else f"`[{name}]`") if section else "Top level"
+
+
+def _section(section: SettingPath, settings: list[tuple[SettingPath, Leaf]]) -> str:
+    in_routes = "N" in section
+    if _is_override(section):
+        names = ", ".join(f"`{path[-1]}`" for path, _ in settings)
+        variables = "`EVENFLOW_ROUTES` as JSON" if in_routes else f"`{environment_name((*section, ''))}` and the name"
+        return f"Goes before `[{section[-1]}]`, where units and reasons stand. Environment: {variables}.\n\n{names}\n"
+    rows = ["| name | environment | default | unit | what and why |\n|---|---|---|---|---|\n"]
+    for path, leaf in settings:
+        variable = "`EVENFLOW_ROUTES` as JSON" if in_routes else f"`{environment_name(path)}`"
+        default = "required" if leaf.required else f"`{shown(leaf.default)}`"
         choices = f" ({', '.join(f'`{choice}`' for choice in leaf.choices())})" if leaf.choices() else ""
-        cells = (f"`{path[-1]}`", variable, default, leaf.unit, leaf.why + choices)
-        sections.setdefault(title, []).append(f"| {' | '.join(cells)} |\n")
-    sections["Shortcuts"] = [f"|  | `{name}` |  |  | {why} |\n" for name, why in SHORTCUTS.items()]
-    header = "| name | environment | default | unit | what and why |\n|---|---|---|---|---|\n"
-    return "\n".join(f"### {title}\n\n{header}{''.join(rows)}" for title, rows in sections.items())
+        rows.append(f"| `{path[-1]}` | {variable} | {default} | {leaf.unit} | {leaf.why}{choices} |\n")
+    return "".join(rows)
 
 
 def with_reference(document: str) -> str:
@@ -257,9 +271,9 @@ def with_reference(document: str) -> str:
     return f"{before}{_BEGIN}\n{reference()}\n{_END}{rest.partition(_END)[2]}"
 
 
-def _is_override(path: SettingPath) -> bool:
+def _is_override(section: SettingPath) -> bool:
     node: Node | None = schema()
-    for part in path[:-1]:
+    for part in section:
         match node:
             case Table():
                 node = node.fields[str(part)]

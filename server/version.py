@@ -1,8 +1,16 @@
-"""The installed version."""
+"""The version that runs."""
 
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-try:
-    VERSION = version("evenflow")
-except PackageNotFoundError:  # a checkout that was not installed
-    VERSION = "0.0.0+checkout"
+
+def _read() -> str:
+    try:
+        return version("evenflow")
+    except PackageNotFoundError:  # a checkout that was not installed
+        pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
+        return str(tomllib.loads(pyproject.read_text("utf-8"))["project"]["version"])
+
+
+VERSION = _read()

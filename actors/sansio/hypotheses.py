@@ -68,8 +68,12 @@ class Hypothesis:
         self.relations += weight >= _INFORMATIVE
 
     def ready(self, threshold: float) -> bool:
-        """Whether it may win now: the odds, and at least two independent factors."""
-        return self.score >= threshold and self.relations + len(self.factors) >= 2
+        """Whether it may win now: the odds, and at least two independent factors.
+
+        One pair of chunks is one factor, however many of its properties were scored; a hypothesis exists because of one. The second
+        is another informative pair, or anything that is not the text.
+        """
+        return self.score >= threshold and (self.relations >= 2 or bool(self.factors))
 
     @property
     def shape(self) -> str:
@@ -104,11 +108,11 @@ class Snapshot(Hypothesis):
             self.repeats += 1
             if not self.extensions and self.repeats > 3:
                 return None  # the same chunk four times and nothing that grows: a run, not a snapshot
-            if repeat.weight == NEVER:
-                self.score -= 1.5  # a fresh nonce: snapshots may be repeated with one, duplicates are not
-            elif not self.extensions and self.repeats == 1:
-                self.relate(evidence.content_similarity(text))
-                self.add(repeat)
+            if not self.extensions and self.repeats == 1:
+                # A fresh nonce refutes a duplicate; a snapshot may be repeated with one, which then says less.
+                self.relate(evidence.content_similarity(text) - (1.0 if repeat.weight == NEVER else 0.0))
+                if repeat.weight > 0:
+                    self.add(repeat)
             return ""
         if not text.startswith(before):
             return None

@@ -393,8 +393,16 @@ class Lane:
         for hypothesis in self.hypotheses:
             if self.held and isinstance(hypothesis, Snapshot) and hypothesis.shape == "E1":
                 hypothesis.add(evidence.FINISH)
+        if self.tool and self.held and not self._completes([held.text for held in self.held]):
+            for hypothesis in self.hypotheses:
+                if self._completes(hypothesis.texts):
+                    hypothesis.add(GRAMMAR)
         self._decide()
         self.release(watch=False)
+
+    def _completes(self, texts: list[str]) -> bool:
+        """Whether the arguments would be complete JSON if the held deltas were `texts`."""
+        return self.text.grammar().copy().feed("".join(texts)).complete
 
     def _refuse(self, hypothesis: Hypothesis) -> None:
         if not hypothesis.shadow:

@@ -19,14 +19,10 @@ finish_reason; then [DONE] is added. Otherwise it was cut, whatever HTTP says.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-import msgspec
-
 from . import stream_state as st
-from .chunk_parser import ChunkParser
-from .chunk_rewriter import rewrite
 from .chunks import (
     AttemptEnded,
     AttemptFailed,
@@ -36,12 +32,14 @@ from .chunks import (
     Comment,
     Done,
     Event,
-    Field,
     InBandError,
     Malformed,
     Weight,
 )
+from .completion import Completion
+from .effects import Complete, Effects, Failed, Finish, Head, Order, Resume
 from .faults import Fault, FaultKind, classify_in_band
+from .resumption import Resumption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,17 +49,6 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
-
-_REASONING_FIELDS: Final = frozenset({Field.REASONING, Field.REASONING_CONTENT})
-
-
-class _Identity(msgspec.Struct):
-    """The fields by which a client knows one completion from another; a later attempt's are replaced by the first one's."""
-
-    id: object = msgspec.UNSET
-    created: object = msgspec.UNSET
-    model: object = msgspec.UNSET
-    system_fingerprint: object = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,54 +72,7 @@ class StreamPolicy:
     comments_per_second: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The response head that commits the stream to a 200. `upstream` and `attempt` are "" and 0 while none has answered."""
-
-    upstream: str = ""
-    attempt: int = 0
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Order: seek another attempt, for this fault ended the last one. `replay`: its reasoning will be swallowed."""
-
-    fault: Fault
-    replay: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Order: no further attempt. `fault` is what the circuit breaker is told about the last one, None is success."""
-
-    fault: Fault | None
-
-
-Order: TypeAlias = Resume | Finish
 Item: TypeAlias = list[Chunk] | AttemptFailed | AttemptStarted | AttemptEnded | AttemptsExhausted
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """The stream is done; everything of it is in the frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The stream ends with an error. Whether as a status or as a frame is decided by whether the head was sent."""
-
-    fault: Fault
-
-
-@dataclass(slots=True)
-class Effects:
-    """What one call asks for, in this order: send the head, write the frames, give the order, end the stream."""
-
-    head: Head | None = None
-    frames: list[bytes] = field(default_factory=list)
-    order: Order | None = None
-    end: Complete | Failed | None = None
 
 
 class Trace(Protocol):
@@ -169,12 +109,9 @@ class StreamMachine:
         self._attempt: AttemptStarted | None = None
         self._ordered = True  # no order is due before the first attempt started
         self._buffer: SmartBuffer | None = None
-        self._open: set[int] = set()  # choices seen and not finished
-        self._finished: set[int] = set()
-        self._completion_id = ""
+        self._completion = Completion(policy.choices)
         self._first_sent: Event | None = None
-        self._identity: dict[str, object] | None = None
-        self._swallowing = False
+        self._resumption: Resumption | None = None
         self._result: Complete | Failed | None = None
         self._started_at = now
         self._last_write = now
@@ -251,7 +188,7 @@ class StreamMachine:
             case AttemptsExhausted(fault=fault):
                 self._end(Failed(fault), now, effects)
             case AttemptEnded(fault=fault) if not self._ordered:
-                if fault is None or self._complete:
+                if fault is None or self._completion.complete:
                     self._body_over(now, effects)
                 else:
                     self._fail_attempt(fault, now, effects)
@@ -290,11 +227,10 @@ class StreamMachine:
         self._attempt = attempt
         self._ordered = False
         self._buffer = self._open_buffer(attempt.upstream)
-        self._swallowing = self._sent is not Weight.NOTHING
+        if self._first_sent is not None:
+            self._resumption = Resumption(self._first_sent, replay=self._sent is not Weight.NOTHING)
         self._last_token = now
-        self._open.clear()
-        self._finished.clear()
-        self._completion_id = ""
+        self._completion = Completion(self._policy.choices)
 
     def _take(self, chunk: Chunk, now: float, effects: Effects) -> None:
         assert self._buffer is not None
@@ -333,50 +269,17 @@ class StreamMachine:
             self._last_token = now
             if self._tally.first_token is None:
                 self._tally.first_token = now
-        self._track_choices(event)
-        if self._attempt.number > 1 and self._first_sent is not None:
-            resumed = self._resumed(event, self._first_sent)
-            if resumed is None:
+        self._completion.note(event)
+        if self._resumption is not None:
+            restated = self._resumption.restate(event)
+            if restated is None:
                 return
-            event = resumed
+            event = restated
         self._release(self._buffer.add(event, now), now, effects)
-
-    def _track_choices(self, event: Event) -> None:
-        if event.id and event.id != self._completion_id:
-            if self._finished and not self._open:
-                self._finished.clear()  # after a finish, a new id begins a new completion
-            self._completion_id = event.id
-        for choice in event.choices:
-            if choice not in self._finished:
-                self._open.add(choice)
-        for choice in event.finished:
-            self._open.discard(choice)
-            self._finished.add(choice)
-
-    @property
-    def _complete(self) -> bool:
-        return bool(self._finished) and not self._open and len(self._finished) >= self._policy.choices
-
-    def _resumed(self, event: Event, first: Event) -> Event | None:
-        """An event of a later attempt as the client may see it: under the first one's identity, what it already has left out."""
-        if self._swallowing:
-            if event.weight is not Weight.OUTPUT:
-                return None
-            self._swallowing = False
-            swallowed = {i: "" for i, delta in enumerate(event.deltas) if delta.field in _REASONING_FIELDS}
-        else:
-            swallowed = {}
-        if self._identity is None:
-            self._identity = msgspec.to_builtins(msgspec.json.decode(first.data, type=_Identity))
-        frame = rewrite(event, swallowed, envelope=self._identity, drop_role=True)
-        if frame is None:
-            return None
-        (again,) = ChunkParser().feed(frame)
-        return again if isinstance(again, Event) else event
 
     def _body_over(self, now: float, effects: Effects) -> None:
         """The HTTP body ended without [DONE]: done if every choice finished, cut if not."""
-        if not self._complete:
+        if not self._completion.complete:
             fault = Fault(
                 FaultKind.TRUNCATED,
                 f"upstream '{self.upstream}' ended the stream without finish_reason or [DONE]; the answer is incomplete",
@@ -442,7 +345,7 @@ class StreamMachine:
                 continue
             chunk = one.chunk
             if type(chunk) is Event:
-                if self._first_sent is None and chunk.id:
+                if self._first_sent is None:
                     self._first_sent = chunk
                 if chunk.weight is not Weight.NOTHING:
                     self._join(now)

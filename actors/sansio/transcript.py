@@ -47,10 +47,10 @@ class Transcript:
 
     def whole(self) -> str:
         """All of it; meaningless once `length` is beyond `KEPT`."""
-        if len(self._blocks) > 1 or len(self._parts) > 1:
-            self._blocks = ["".join(self._blocks) + "".join(self._parts)]
+        if self._parts or len(self._blocks) > 1:
+            self._blocks = ["".join([*self._blocks, *self._parts])]
             self._parts.clear()
-        return self._blocks[0] if self._blocks else "".join(self._parts)
+        return self._blocks[0] if self._blocks else ""
 
     def grammar(self) -> JsonPrefix:
         """Its reading as the beginning of JSON; costs only what was appended since the last call. Copy before feeding it."""

@@ -18,9 +18,9 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_KEPT: Final = 20_000
-"""Records kept: enough for every load test here, little enough (about 1 KiB each) for a simulator that runs for days."""
-_BODY_KEPT: Final = 65_536
+_KEPT: Final = 10_000
+"""Records kept: ten times a load test's streams, and with their bodies at most 80 MiB in a simulator that runs for days."""
+_BODY_KEPT: Final = 8_192
 _CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
 
 
@@ -43,7 +43,7 @@ class Seen:
       model: as the request names it, "" where it names none.
       answer: the fault model that answered, with its arguments; differs from `model` under a scenario.
       headers: lower-case names; credentials only as "...last4".
-      body: the first 64 KiB of the body; `body_bytes` is its full length.
+      body: the first 8 KiB of the body; `body_bytes` is its full length.
       attempt: the value of x-evenflow-attempt, "" without one.
       events: events written to the socket so far.
     """
@@ -73,7 +73,7 @@ class Observer:
     """The record of one simulator.
 
     Args:
-      seen: the requests, oldest first, at most the last 20,000.
+      seen: the requests, oldest first, at most the last 10,000.
       connections: connections open now.
     """
 
@@ -147,11 +147,11 @@ class Observer:
         seen.events += events
         self._notify()
 
-    def ended(self, seen: Seen, ending: Ending, at: tuple[float, int] | None = None) -> None:
+    def ended(self, seen: Seen, ending: Ending) -> None:
         """The answer is over; only the first to say so counts."""
         if seen.ending is not None:
             return
-        seen.ended, seen.ended_ns = at or moment()
+        seen.ended, seen.ended_ns = moment()
         seen.ending = ending
         self._live.discard(seen)
         self.completed += ending is Ending.COMPLETED

@@ -43,6 +43,8 @@ class Answer:
     @cached_property
     def _parts(self) -> tuple[bytes, bytes]:
         head, _, body = self.raw.partition(b"\r\n\r\n")
+        while head.startswith(b"HTTP/1.1 1"):  # informational: the answer is yet to come
+            head, _, body = body.partition(b"\r\n\r\n")
         return head, body
 
     @cached_property

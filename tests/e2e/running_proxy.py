@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
+import trio.testing
 
 from actors.routes import Secret
 from server.main import Proxy, open_proxy
@@ -104,6 +105,7 @@ class RunningProxy:
         self.root = RawClient(proxy.base_url.removesuffix("/v1"))
         self.admin = RawClient(proxy.admin_url, None)
         self._simulators = simulators
+        self._opener = trio.lowlevel.current_task()
         self._tasks_before = self._tasks()
 
     def circuit(self, upstream: str) -> CircuitStatistics:
@@ -129,12 +131,16 @@ class RunningProxy:
         with trio.move_on_after(_PATIENCE):
             while self.leftovers():
                 await trio.sleep(0.002)
-        assert self.leftovers() == {}
+        assert self.leftovers() == {}, self.leftovers()
 
     def _tasks(self) -> int:
-        """Living tasks, but for the one that every open connection of a simulator has."""
-        idle = sum(simulator.observer.connections for simulator in self._simulators)
-        return trio.lowlevel.current_statistics().tasks_living - idle
+        """Tasks below the one that opened the proxy."""
+        below, count = list(self._opener.child_nurseries), 0
+        while below:
+            for task in below.pop().child_tasks:
+                count += 1
+                below += task.child_nurseries
+        return count
 
 
 @asynccontextmanager
@@ -146,6 +152,7 @@ async def running_proxy(settings: Settings, *simulators: Simulator, randomly: fl
       randomly: what its random numbers are.
     """
     async with open_proxy(settings, random=lambda: randomly) as proxy:
+        await trio.testing.wait_all_tasks_blocked()  # the listeners' own tasks, which are no leftovers, start a moment later
         running = RunningProxy(proxy, simulators)
         yield running
         await running.until_quiet()

@@ -195,6 +195,12 @@ def test_a_character_cut_by_the_network_stays_whole() -> None:
         assert text_of(parse(data[:point], data[point:])) == "你🚀é"
 
 
+def test_a_carriage_return_inside_the_data_is_a_line_end() -> None:
+    """White space to a JSON decoder, but what follows it belongs to another line of the block."""
+    assert kinds(parse(b'data: {"choices":\r[]}\n\n')) == "M"
+    assert kinds(parse(b'data: {"choices":\rdata: []}\n\n')) == "E"
+
+
 def test_nul_and_line_separators_inside_json() -> None:
     """FAULTS row 26."""
     data = 'data: {"choices":[{"delta":{"content":"a\\u0000b\\n\\nc\u2028\u0085d"}}]}\n\n'.encode()

@@ -179,6 +179,7 @@ def test_09_the_oldest_probe_that_is_silent_decides() -> None:
     first, _second, third = grant(circuit, 10.0), grant(circuit, 12.0), grant(circuit, 13.0)
     circuit.started(first, 20.0)
     circuit.ended(third, EXCLUDED, 20.0)
+    grant(circuit, 25.0)
     assert circuit.deadline == 42.0
     circuit.advance(42.0)
     assert circuit.statistics().state == "open"

@@ -122,6 +122,10 @@ def test_a_choice_that_is_no_object_counts_as_output() -> None:
             '{"choices":[{"delta":{"tool_calls":[{"index":2,"id":"x","function":{"arguments":"a"}}],"y":1}}]}',
             (Delta(0, Field.TOOL_ARGUMENTS, "a", 0, 2, 0, "x"),),
         ),
+        (
+            '{"choices":[{"delta":{"tool_calls":[{"id":"","function":{"arguments":"a"}}]}}]}',
+            (Delta(0, Field.TOOL_ARGUMENTS, "a", 0, 0, 0),),
+        ),
         ('{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{"a":1}}},"x"]}}]}', ()),
         ('{"choices":[{"delta":{"function_call":{"name":"f","arguments":"a"}}}]}', (Delta(0, Field.FUNCTION_ARGUMENTS, "a"),)),
         ('{"choices":[{"delta":{"function_call":{"arguments":"a"},"y":1}}]}', (Delta(0, Field.FUNCTION_ARGUMENTS, "a"),)),

@@ -151,6 +151,12 @@ def test_bare_lines_for_every_cut(points: set[int], line_end: bytes) -> None:
     assert blocks == [block.replace(b"|", line_end) for block in expected]
 
 
+def test_the_size_of_a_bare_event_counts_from_its_own_start() -> None:
+    data = b': a comment of more than twenty bytes\ndata: {"a":1}\ndata: {"b":\ndata: 23456789012345}\n\n'
+    assert split(data, max_event=33)[1:] == [Oversize(b'data: {"b":\ndata: 23456789012345}')]
+    assert split(data, max_event=34)[1:] == [b'data: {"b":\ndata: 23456789012345}\n\n']
+
+
 @pytest.mark.parametrize(
     "block", [b'data: {\ndata: "a": 1\ndata: }\n\n', b'data: {"a":[{}\ndata: ,{}\ndata: ]}\n\n', b"data: a}\ndata: b\ndata: {c\n\n"]
 )

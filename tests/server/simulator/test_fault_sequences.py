@@ -81,14 +81,6 @@ async def test_reasoning_is_cut_once_and_then_replayed_whole() -> None:
         check_reasoning(second)
 
 
-async def test_a_flapping_model_goes_down_and_comes_back() -> None:
-    async with open_simulator(pace=0.0) as simulator:
-        with trio.fail_after(5):
-            for status in (200, 503, 200):
-                while (await ask(simulator, "flap:0.05")).status != status:
-                    await trio.lowlevel.checkpoint()
-
-
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("shape", ["stutter-a1", "stutter-b1", "stutter-c1", "stutter-f1"])
 async def test_a_duplicate_is_told_as_the_transport_tells_it(shape: str, style: str) -> None:

@@ -39,6 +39,7 @@ async def test_only_the_first_ending_counts() -> None:
     observer.ended(seen, Ending.CLIENT_CLOSED)
     ended = seen.ended_ns
     observer.ended(seen, Ending.COMPLETED)
+    await observer.wait_for(lambda observer: observer.active == 0)
     assert (seen.ending, seen.ended_ns) == (Ending.CLIENT_CLOSED, ended)
     assert (observer.closes, observer.completed, observer.active) == (1, 0, 0)
 
@@ -48,6 +49,7 @@ async def test_what_runs_is_not_forgotten() -> None:
     over, running = arrive(observer, "over"), arrive(observer, "running")
     observer.ended(over, Ending.COMPLETED)
     observer.reset()
+    await observer.wait_for(lambda observer: observer.requests == 1)
     assert list(observer.seen) == [running]
     assert (observer.requests, observer.completed, observer.active) == (1, 0, 1)
     assert arrive(observer).id == 3
@@ -57,5 +59,8 @@ async def test_what_runs_is_not_forgotten() -> None:
 
 
 async def test_a_key_is_known_by_its_last_four_only() -> None:
-    seen = arrive(Observer())
+    observer = Observer()
+    arrive(observer)
+    await observer.wait_for(lambda observer: observer.requests == 1)
+    [seen] = observer.seen
     assert seen.headers == {"authorization": "...9876", "host": "h"}

@@ -1,0 +1,61 @@
+"""What the stream machine asks for: a response head, bytes for the client, an order for the reader, the stream's end.
+
+The vocabulary between the machine and the tasks around it; pure values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from .faults import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The response head that commits the stream to a 200. `upstream` and `attempt` are "" and 0 while none has answered."""
+
+    upstream: str = ""
+    attempt: int = 0
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Order: seek another attempt, for this fault ended the last one. `replay`: its reasoning will be swallowed."""
+
+    fault: Fault
+    replay: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Order: no further attempt. `fault` is what the circuit breaker is told about the last one, None is success."""
+
+    fault: Fault | None
+
+
+Order: TypeAlias = Resume | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The stream is done; everything of it is in the frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The stream ends with an error. Whether as a status or as a frame is decided by whether the head was sent."""
+
+    fault: Fault
+
+
+@dataclass(slots=True)
+class Effects:
+    """What one call asks for, in this order: send the head, write the frames, give the order, end the stream."""
+
+    head: Head | None = None
+    frames: list[bytes] = field(default_factory=list)
+    order: Order | None = None
+    end: Complete | Failed | None = None
