@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Self
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Of an error body we read so much; more says nothing more.
 _ERROR_BODY: Final = 64 * 1024
+#: An error body that takes longer is not waited for: the retry is worth more than its text. Guessed.
+_ERROR_BODY_SECONDS: Final = 5.0
 #: A whole answer is kept up to this size, so that a cut can still be retried; beyond it the answer is passed on as it comes.
 _WHOLE_ANSWER: Final = 8 * 1024 * 1024
 #: States of a circuit in which nobody is let through.
@@ -155,13 +159,9 @@ class Attempts:
         self._recovery = ErrorRecoveryManager(route.recovery, models, client_is_retrying=client_is_retrying, random=random)
         self._delay = 0.0
         self._told: Fault | None = None  # the latest fault that an upstream, not our breaker, gave
-        self._pending = False
+        self._refused: list[Fault] = []  # what our breaker said instead
+        self.upstream = ""  # name of the upstream that is being asked or was asked last
         self.connected = False
-
-    @property
-    def upstream(self) -> str:
-        """Name of the upstream that is being asked or was asked last."""
-        return self._candidate.upstream.name
 
     @property
     def _candidate(self) -> Candidate:
@@ -173,8 +173,10 @@ class Attempts:
         Args:
           after: the fault that ended an attempt which had been open; decides first whether another try follows at all.
         """
-        if after is not None and (exhausted := await self._settle(after)) is not None:
-            return exhausted
+        if after is not None:
+            self._told = after
+            if (exhausted := await self._settle(after)) is not None:
+                return exhausted
         if self._delay > 0:
             delay, self._delay = self._delay, 0.0
             await trio.sleep(delay)
@@ -195,28 +197,41 @@ class Attempts:
     async def _failed(self, fault: Fault, *, tried: bool) -> AttemptFailed | AttemptsExhausted:
         if tried:
             self._told = fault
+        else:
+            self._refused.append(fault)
         self._tally.faults[fault.upstream, fault.kind.value] += 1
         exhausted = await self._settle(fault)
         return AttemptFailed(self._tally.attempts, fault) if exhausted is None else exhausted
 
     async def _settle(self, fault: Fault) -> AttemptsExhausted | None:
         """Decide what follows a fault: None is another try, for which everything is prepared."""
-        decision = self._recovery.decide(fault)
+        asked = fault
+        if fault.kind is FaultKind.RATE_LIMITED and fault.retry_after is None:
+            # The circuit breaker pauses the upstream for so long; a try before would only meet our own refusal.
+            asked = replace(fault, retry_after=self._candidate.upstream.breaker.pause)
+        decision = self._recovery.decide(asked)
         # A refusal of our own breaker costs nobody anything, so moving on from it spends no budget.
         free = fault.kind is FaultKind.UNAVAILABLE
         if isinstance(decision, Fail) or not (free or await self._breaker.spend_retry()):
-            # Our own refusal of a fallback must not mask what an upstream really said.
-            return AttemptsExhausted(self._told if free and self._told is not None else fault)
+            return AttemptsExhausted(self._last_word() if free else fault)
         self._delay = decision.delay
         if not free:
             self._tally.retries += 1
         return None
 
+    def _last_word(self) -> Fault:
+        """What the client is told when our breaker refused the last upstream: what one really said, else who refused until when."""
+        if self._told is not None:
+            return self._told
+        soonest = min(self._refused, key=lambda fault: fault.retry_after or 0.0)
+        return replace(soonest, message="; ".join(fault.message for fault in self._refused))
+
     async def _try(self, candidate: Candidate, permit: Permit) -> OpenAttempt | Fault:
         self._tally.attempts += 1
         self._breaker.attempt_made()
         self.connected = False
-        name, timers = candidate.upstream.name, candidate.timers
+        self.upstream = name = candidate.upstream.name
+        timers = candidate.timers
         body = self._request.body
         if candidate.model is not None and candidate.model != self._model:
             body = replace_model(body, candidate.model)
@@ -245,10 +260,12 @@ class Attempts:
         name = candidate.upstream.name
         if response.status >= 300:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-            try:
-                body = await response.read_all(_ERROR_BODY)
-            except UpstreamError:
-                body = b""  # the status says enough
+            body = b""  # the status says enough
+            with trio.move_on_after(_ERROR_BODY_SECONDS):
+                try:
+                    body = await response.read_all(_ERROR_BODY)
+                except UpstreamError:
+                    pass
             own_key = candidate.upstream.auth == "client"
             return classify_response(response.status, headers, body, name, now_wall=time.time(), client_credential=own_key)
         if (coding := response.header("content-encoding")) not in ("", "identity"):
@@ -278,7 +295,8 @@ class Attempts:
             return head
         if head.sse:
             return b"".join(parts)
-        parts.append(await response.read_all(_WHOLE_ANSWER))
+        parts.append(rest := await response.read_all(_WHOLE_ANSWER))
+        self._tally.bytes_in += len(rest)
         return to_stream(b"".join(parts), name)
 
     async def _counted(self, response: UpstreamResponse) -> bytes:

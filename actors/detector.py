@@ -48,7 +48,8 @@ async def detect_stutter(
 async def _next_effects(machine: StreamMachine, inbox: MemoryReceiveChannel[Item]) -> Effects:
     try:
         return machine.receive(inbox.receive_nowait(), trio.current_time())
-    except trio.WouldBlock:
+    except (trio.WouldBlock, trio.EndOfChannel):
+        # A neighbour that was cancelled before us has closed its end; `receive` then finds that we are cancelled, too.
         pass
     with trio.CancelScope(deadline=machine.deadline):
         item = await inbox.receive()
@@ -59,7 +60,7 @@ async def _next_effects(machine: StreamMachine, inbox: MemoryReceiveChannel[Item
 async def _send(effects: Effects, machine: StreamMachine, outbox: MemorySendChannel[Effects]) -> None:
     try:
         outbox.send_nowait(effects)
-    except trio.WouldBlock:
+    except (trio.WouldBlock, trio.BrokenResourceError):  # as above
         began = trio.current_time()
         await outbox.send(effects)
         machine.client_blocked(trio.current_time() - began)

@@ -23,6 +23,7 @@ class Orders:
     def __init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[Order](1)
         self._scope: trio.CancelScope | None = None
+        self._body_over = False
 
     @property
     def pending(self) -> bool:
@@ -31,14 +32,16 @@ class Orders:
         return statistics.current_buffer_used > 0 or statistics.open_send_channels == 0
 
     def give(self, order: Order) -> None:
-        """Send an order, and end what the reader is waiting for.
-
-        Raises:
-          trio.WouldBlock: the order before was not taken: the machine gave two for one attempt.
+        """Send an order, and end what the reader is waiting for. One that the reader has not taken yet is replaced: only the
+        stream's total deadline can overtake an order so closely, and it calls everything off.
         """
-        self._send.send_nowait(order)
+        try:
+            self._send.send_nowait(order)
+        except trio.WouldBlock:
+            self._receive.receive_nowait()
+            self._send.send_nowait(order)
         if self._scope is not None:
-            patience = DRAIN_SECONDS if isinstance(order, Finish) and order.fault is None else 0.0
+            patience = DRAIN_SECONDS if isinstance(order, Finish) and order.fault is None and not self._body_over else 0.0
             self._scope.deadline = min(self._scope.deadline, trio.current_time() + patience)
 
     def close(self) -> None:
@@ -50,12 +53,14 @@ class Orders:
     def interrupting(self) -> trio.CancelScope:
         """A scope for the reader's waits; it ends when an order comes, or at once if one has come."""
         self._scope = trio.CancelScope()
+        self._body_over = False
         if self.pending:
             self._scope.cancel()
         return self._scope
 
     async def wait(self) -> None:
-        """Wait inside `interrupting()` until an order ends the block."""
+        """Wait inside `interrupting()` until an order ends the block; at once, for the body is at its end."""
+        self._body_over = True
         await trio.sleep_forever()
 
     def take(self) -> Order:

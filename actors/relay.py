@@ -55,6 +55,7 @@ class RelayProcessor:
         self._scope = trio.CancelScope()
         self._left_at: float | None = None
         self._status = 0
+        self._head_begun = False
         self._fault: Fault | None = None
         self._party: Party | None = None
         self._finished = False
@@ -83,8 +84,7 @@ class RelayProcessor:
         except Exception:
             # The isolation of DESIGN section 3: a bug in one request ends that request and nothing else, loudly.
             _log.exception("the relay of a request crashed")
-            self._fault = Fault(FaultKind.INTERNAL, "evenflow failed while it handled this request; its log says why")
-            self._party = Party.PROXY
+            await self._report_crash(outlet)
         finally:
             self._tally.ended = trio.current_time()
             if not self._finished:
@@ -119,6 +119,7 @@ class RelayProcessor:
             # The first byte is awaited before the head is sent: until then the client can still be told with a status.
             data = await self._next(attempt, idle)
             self._tally.head_sent = self._tally.first_token = trio.current_time()
+            self._head_begun = True
             await outlet.start(ResponseHead(response.status, tuple(headers)))
             self._status = response.status
             while data:
@@ -138,8 +139,9 @@ class RelayProcessor:
         """Tell the client while it can still be told; after the head only the broken connection tells it."""
         self._fault = fault
         self._party = party_of(fault)
-        if self._status:
+        if self._head_begun:
             return
+        self._head_begun = True
         head, body = self._headers.error(fault, self._tally.attempts)
         await outlet.start(head)
         self._status = head.status
@@ -147,6 +149,14 @@ class RelayProcessor:
         self._tally.bytes_out += len(body)
         await outlet.finish()
         self._finished = True
+
+    async def _report_crash(self, outlet: Outlet) -> None:
+        fault = Fault(FaultKind.INTERNAL, "evenflow failed while it handled this request; its log says why")
+        self._fault, self._party = fault, Party.PROXY
+        try:
+            await self._fail(fault, outlet)
+        except ClientGone:
+            pass  # the crash is what ended it
 
     def _too_long(self) -> Fault:
         seconds = self._timers.total

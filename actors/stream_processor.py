@@ -58,7 +58,6 @@ class StreamProcessor:
         self._tally = tally
         self._scope = trio.CancelScope()
         self._left_at: float | None = None
-        self._end: Complete | Failed | None = None
         self._written = Written()
 
     def client_left(self) -> None:
@@ -86,7 +85,7 @@ class StreamProcessor:
             await self._report_crash(outlet, crash)
         finally:
             self._tally.ended = trio.current_time()
-            if self._end is None or self._written.loss is not None:
+            if self._written.end is None:
                 outlet.abort()
         return self.outcome(crash)
 
@@ -108,7 +107,6 @@ class StreamProcessor:
                 self._written,
                 self._scope,
             )
-        self._end = self._machine.end
 
     async def _report_crash(self, outlet: Outlet, fault: Fault) -> None:
         """Tell the client, if what it has so far ends at a frame boundary."""
@@ -123,23 +121,24 @@ class StreamProcessor:
                 self._written.status = head.status
                 await outlet.write(body)
             await outlet.finish()
-            self._end = Failed(fault)
+            self._written.end = Failed(fault)
         except ClientGone:
             self._written.loss = Loss.GONE
 
     def outcome(self, crash: Fault | None = None) -> Outcome:
         """How the stream ended. Before it has, it is a stream that evenflow itself cancels."""
         party, end, fault = Party.NOBODY, End.DONE, None
+        written = self._written.end
         if crash is not None:
             party, end, fault = Party.PROXY, End.ERROR, crash
         elif self._written.loss is Loss.STALLED:
             party, end = Party.CLIENT_STALLED, End.CANCELLED
-        elif (self._left_at is not None and self._end is None) or self._written.loss is Loss.GONE:
+        elif (self._left_at is not None and written is None) or self._written.loss is Loss.GONE:
             party, end = Party.CLIENT, End.CANCELLED
-        elif self._end is None:
+        elif written is None:
             party, end = Party.PROXY, End.CANCELLED
-        elif isinstance(self._end, Failed):
-            fault = self._end.fault
+        elif isinstance(written, Failed):
+            fault = written.fault
             party, end = party_of(fault), End.ERROR
         latency = None
         if self._left_at is not None and end is End.CANCELLED and self._tally.ended is not None and self._tally.attempts:

@@ -54,6 +54,40 @@ class UpstreamRequest:
     authorization: bytes | None = None
 
 
+class _Body(httpx.AsyncByteStream):
+    """A request body in one piece. httpx's own is an async generator, which a failed write would leave to the garbage collector."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._data)
+
+
+class _Once:
+    """Iterates over one item, none if it is empty."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data] if data else []
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+class _Connects:
+    """A trace of httpcore that sees whether a request opened a connection of its own; else it went out on an idle one."""
+
+    seen = False
+
+    async def __call__(self, event: str, info: object) -> None:
+        self.seen = self.seen or event.startswith("connection.connect_")
+
+
 class UpstreamResponse:
     """An open response. Whoever got it closes it; closing before the body's end closes the connection.
 
@@ -140,13 +174,22 @@ class UpstreamClient:
             headers.append((b"x-evenflow-attempt", str(attempt).encode()))
         connect = candidate.timers.connect
         timeout = {"connect": None if connect == float("inf") else connect, "read": None, "write": None, "pool": None}
+        connects = _Connects()
         outgoing = client.build_request(
             request.method,
             upstream.base_url + request.path,
             headers=headers,
             content=body if body or request.method == "POST" else None,
-            extensions={"timeout": timeout},
+            extensions={"timeout": timeout, "trace": connects},
         )
+        outgoing.stream = _Body(body)
+        try:
+            with translated_errors(connect):
+                return UpstreamResponse(await client.send(outgoing, stream=True))
+        except UpstreamDisconnected:
+            if connects.seen:
+                raise
+        # An idle connection that the server closed just as we used it says nothing about the server (FAULTS row 35).
         with translated_errors(connect):
             return UpstreamResponse(await client.send(outgoing, stream=True))
 

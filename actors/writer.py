@@ -73,11 +73,13 @@ class Written:
       status: the status that was sent, 0 while none was.
       busy: inside a write: if the task is cancelled now, the outlet is dead.
       loss: how the client was lost, None if it was not.
+      end: the stream's end, once all of it was written.
     """
 
     status: int = 0
     busy: bool = False
     loss: Loss | None = None
+    end: Complete | Failed | None = None
 
 
 async def write_frames(
@@ -96,20 +98,19 @@ async def write_frames(
 
     Closing: closes its channel; aborts the outlet if it could not finish. Cancellation: at any point; the outlet is aborted.
     """
-    finished = False
     with inbox:
         try:
             async for effects in inbox:
                 written.busy = True
                 await _write(effects, outlet, headers, tally, written)
                 written.busy = False
-                finished = effects.end is not None
+                written.end = effects.end
         except ClientStalled:
             written.loss = Loss.STALLED
         except ClientGone:
             written.loss = Loss.GONE
         finally:
-            if not finished and (written.busy or written.loss is not None):
+            if written.end is None and (written.busy or written.loss is not None):
                 outlet.abort()
         if written.loss is not None:
             lose_client.cancel()

@@ -24,7 +24,8 @@ from actors import (
     Tally,
 )
 from actors.sansio.chunk_parser import ChunkParser
-from actors.sansio.chunks import AttemptEnded, AttemptStarted, Chunk, Event
+from actors.sansio.chunks import AttemptEnded, AttemptsExhausted, AttemptStarted, Chunk, Event
+from actors.sansio.effects import Resume
 from actors.sansio.stream_head import HeadSniffer
 
 if TYPE_CHECKING:
@@ -116,11 +117,14 @@ def replay(recording: bytes, *, pace: float = 0.02, stutter: StutterPolicy | Non
     for now, effects in _drive(machine, recording, pace):
         tally.ended = now
         body += effects.frames
-        if isinstance(effects.end, Failed):
-            body.append(effects.end.fault.to_frame())
-    assert machine.end is not None
-    printer.line(tally.ended or 0.0, _summary(machine.end, tally))
-    return Replayed(b"".join(body), 200, machine.end, printer.lines, tally)
+    end = machine.end
+    assert end is not None
+    printer.line(tally.ended or 0.0, _summary(end, tally))
+    status = 200
+    if isinstance(end, Failed):
+        body.append(end.fault.to_frame() if machine.head_sent else end.fault.to_json())
+        status = 200 if machine.head_sent else end.fault.http_status
+    return Replayed(b"".join(body), status, end, printer.lines, tally)
 
 
 def _first_look(recording: bytes) -> Fault | None:
@@ -130,7 +134,7 @@ def _first_look(recording: bytes) -> Fault | None:
 
 
 def _drive(machine: StreamMachine, recording: bytes, pace: float) -> Iterator[tuple[float, Effects]]:
-    """Feed the machine, waking it whenever a deadline passes between two blocks."""
+    """Feed the machine, waking it whenever a deadline passes between two blocks. A recording has no second attempt."""
     parser = ChunkParser()
     chunks: list[Chunk] = [*parser.feed(recording), *parser.close(clean=True)]
     yield 0.0, machine.receive(AttemptStarted(1, UPSTREAM, (), math.inf), 0.0)
@@ -139,10 +143,17 @@ def _drive(machine: StreamMachine, recording: bytes, pace: float) -> Iterator[tu
         while machine.deadline <= now:
             due = machine.deadline
             yield due, machine.wake(due)
-        yield now, machine.receive([chunk], now)
+        effects = machine.receive([chunk], now)
+        yield now, effects
+        if isinstance(effects.order, Resume):
+            yield now, machine.receive(AttemptsExhausted(effects.order.fault), now)
+            return
         now += pace
     if machine.end is None:
-        yield now, machine.receive(AttemptEnded(1, None), now)
+        effects = machine.receive(AttemptEnded(1, None), now)
+        yield now, effects
+        if isinstance(effects.order, Resume):
+            yield now, machine.receive(AttemptsExhausted(effects.order.fault), now)
 
 
 def _summary(end: Complete | Failed, tally: Tally) -> str:

@@ -23,7 +23,7 @@ class Completion:
 
     def note(self, event: Event) -> None:
         """Take the next event of the attempt."""
-        if event.id and event.id != self._id:
+        if event.id and event.choices and event.id != self._id:
             if self._finished and not self._open:
                 self._finished.clear()  # after a finish, a new id begins a new completion
             self._id = event.id

@@ -129,7 +129,7 @@ class ErrorRecoveryManager:
     def decide(self, fault: Fault) -> Decision:
         """Answer one failed attempt, and count what the answer spends."""
         decision = self._decide(fault)
-        if not isinstance(decision, Fail):
+        if not isinstance(decision, Fail) and fault.kind is not FaultKind.UNAVAILABLE:
             self._allowance -= 1
         match decision:
             case Retry():
@@ -141,13 +141,13 @@ class ErrorRecoveryManager:
 
     def _decide(self, fault: Fault) -> Decision:
         setting = fault.recovery
-        # A full breaker is no failed call: the next upstream is asked, whatever the settings say.
-        strategy = self._policy.strategy(setting) if setting is not None else Strategy.FAIL
+        elsewhere = self._next_candidate(fault) < len(self._models)
         if fault.kind is FaultKind.UNAVAILABLE:
-            strategy = Strategy.FAILOVER
+            # Nobody was asked, so nothing is spent: the next upstream, whatever the settings say.
+            return FailOver(0.0) if elsewhere else Fail()
+        strategy = self._policy.strategy(setting) if setting is not None else Strategy.FAIL
         if strategy is Strategy.FAIL or self._allowance < 1:
             return Fail()
-        elsewhere = self._next_candidate(fault) < len(self._models)
         if strategy is Strategy.RETRY and self._tries_here < self._policy.retries:
             longest = self._policy.retry_after_max if elsewhere else self._policy.retry_after_max_alone
             delay = self._backoff()

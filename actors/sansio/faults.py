@@ -340,10 +340,9 @@ def parse_retry_after(headers: Mapping[str, str], now_wall: float) -> float | No
     if (seconds := _number(value)) is not None:
         return max(0.0, seconds)
     try:
-        date = email.utils.parsedate_to_datetime(value)
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now_wall)
     except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, date.timestamp() - now_wall)
 
 
 def _number(text: str | None) -> float | None:

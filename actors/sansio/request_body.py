@@ -71,7 +71,7 @@ def _object(body: bytes) -> dict[str, Any]:
     if _depth_exceeds(body, MAX_DEPTH):
         raise BadRequest(f"the request body is nested deeper than {MAX_DEPTH} levels")
     try:
-        value = json.loads(body)
+        value = json.loads(body.decode())
     except json.JSONDecodeError as exc:
         raise BadRequest(f"the request body is not valid JSON: {exc.msg} at line {exc.lineno} column {exc.colno}") from exc
     except ValueError as exc:  # bad UTF-8, or an integer of more digits than Python reads
@@ -130,9 +130,10 @@ def replace_model(body: bytes, model: str) -> bytes:
 
 
 def _top_level_values(body: bytes, key: bytes) -> list[tuple[int, int]]:
-    """Spans of the string values of one key of the outermost object. An escaped spelling of the key counts as the key."""
+    """Spans of the values of one key of the outermost object. An escaped spelling of the key counts as the key."""
     spans = []
     depth, position, expecting_key = 0, 0, False
+    begun = -1  # where a value of the key begins, -1 outside of one
     while position < len(body):
         byte = body[position]
         if byte == 0x22:
@@ -140,12 +141,13 @@ def _top_level_values(body: bytes, key: bytes) -> list[tuple[int, int]]:
             if depth == 1 and expecting_key:
                 name = body[position:end]
                 if json.loads(name) == key.decode():
-                    value = body.index(b'"', body.index(b":", end))
-                    spans.append((value, _string_end(body, value)))
-                    end = spans[-1][1]
+                    end = begun = _skip_space(body, body.index(b":", end) + 1)
                 expecting_key = False
             position = end
             continue
+        if begun >= 0 and depth == 1 and byte in b",}":
+            spans.append((begun, len(body[:position].rstrip())))
+            begun = -1
         if byte in b"{[":
             depth += 1
             expecting_key = depth == 1
@@ -155,3 +157,9 @@ def _top_level_values(body: bytes, key: bytes) -> list[tuple[int, int]]:
             expecting_key = depth == 1
         position += 1
     return spans
+
+
+def _skip_space(body: bytes, position: int) -> int:
+    while body[position] in b" \t\r\n":
+        position += 1
+    return position

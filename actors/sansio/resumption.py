@@ -39,7 +39,8 @@ class Resumption:
                 return None
             self._swallowing = False
             swallowed = {position: "" for position, delta in enumerate(event.deltas) if delta.field in _REASONING}
-        frame = rewrite(event, swallowed, envelope=self._identity, drop_role=True)
+        # An event without choices (usage, a server's own) has no role, and nowhere to look for one.
+        frame = rewrite(event, swallowed, envelope=self._identity, drop_role=bool(event.choices))
         if frame is None:
             return None
         (restated,) = ChunkParser().feed(frame)

@@ -210,7 +210,9 @@ class StreamMachine:
             return
         if self._buffer is not None and now >= self._buffer.deadline:
             self._release(self._buffer.expire(now), now, effects)
-        if now >= self._idle_at and self._attempt is not None:
+        if now >= self._idle_at and self._completion.complete:
+            self._body_over(now, effects)  # the upstream said everything, and forgot to end
+        elif now >= self._idle_at and self._attempt is not None:
             self._fail_attempt(self._timeout(FaultKind.IDLE_TIMEOUT, "timers.idle", self._attempt.idle), now, effects)
         elif now >= self._keepalive_at:
             self._tally.keepalives += 1
@@ -228,7 +230,9 @@ class StreamMachine:
         self._ordered = False
         self._buffer = self._open_buffer(attempt.upstream)
         if self._first_sent is not None:
-            self._resumption = Resumption(self._first_sent, replay=self._sent is not Weight.NOTHING)
+            replay = self._sent is not Weight.NOTHING
+            self._resumption = Resumption(self._first_sent, replay=replay)
+            self._tally.replayed += replay
         self._last_token = now
         self._completion = Completion(self._policy.choices)
 
@@ -303,8 +307,6 @@ class StreamMachine:
             self._end(Failed(fault), now, effects)
             return
         self._advance(st.AttemptFailed(), now)
-        if replay:
-            self._tally.replayed += 1
         self._order(Resume(fault, replay), effects)
 
     @property
@@ -345,8 +347,8 @@ class StreamMachine:
                 continue
             chunk = one.chunk
             if type(chunk) is Event:
-                if self._first_sent is None:
-                    self._first_sent = chunk
+                if self._first_sent is None or (chunk.id and not self._first_sent.id):
+                    self._first_sent = chunk  # Azure's first event has an empty id
                 if chunk.weight is not Weight.NOTHING:
                     self._join(now)
                     if type(self._state) is st.StateInitial:

@@ -42,22 +42,25 @@ def run_demo(out: TextIO | None = None, *, pace: float = _PACE, scenes: Sequence
     Returns:
       0 if all were observed, else 1.
     """
-    out = sys.stdout if out is None else out
-    screen = Screen(out)
-    log = tempfile.NamedTemporaryFile("w", prefix="evenflow-demo-", suffix=".log", delete=False)
-    with log:
-        configure_logging("json", "info", log)
-        try:
-            missing = trio.run(partial(show, screen, pace, scenes))
-        finally:
-            close_logging()
+    screen = Screen(sys.stdout if out is None else out)
+    descriptor, log = tempfile.mkstemp(prefix="evenflow-demo-", suffix=".log", text=True)
+    missing: list[str] = []
+    try:
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            configure_logging("json", "info", stream)
+            try:
+                missing = trio.run(partial(show, screen, pace, scenes))
+            finally:
+                close_logging()
+    finally:
+        if not missing:
+            Path(log).unlink()
     if missing:
         screen.say(f"{len(scenes) - len(missing)} of {len(scenes)} observed. Missing:", "bad")
         for line in missing:
             screen.say(f"  {line}", "bad")
-        screen.say(f"The proxy's log: {log.name}")
+        screen.say(f"The proxy's log: {log}")
         return 1
-    Path(log.name).unlink()
     screen.say(f"All {len(scenes)} observed. Next, try it yourself:", "good")
     screen.say("  evenflow dev                    evenflow before a misbehaving upstream")
     screen.say("  evenflow serve --upstream URL   evenflow before an upstream of your own")

@@ -86,11 +86,11 @@ def _require(observed: bool, otherwise: str) -> None:
 
 def _stream(column: Column, heard: Heard) -> None:
     """A stream as its reader sees it, and how it ended."""
-    column.show(*([("text", heard.text)] if heard.text else []))
-    if heard.error is not None:
-        column.add(
-            "good" if heard.status == 200 else "bad", f"{heard.status} {heard.error_line}" if heard.status != 200 else heard.error_line
-        )
+    column.show(("text", heard.text))
+    if heard.error is not None and heard.status == 200:
+        column.add("good", heard.error_line)
+    elif heard.error is not None:
+        column.add("bad", f"{heard.status} {heard.error_line}")
     if heard.total_ms and heard.error is None:
         if heard.done:
             column.add("faint", f"[DONE] after {heard.events} events")
@@ -138,43 +138,41 @@ async def retry(stage: Stage) -> str:
 async def breaker(stage: Stage) -> str:
     """An upstream that goes down and comes back; retries are off here, so that a line is a request."""
     screen, states = stage.screen, [await _state(stage)]
-    fastest, refusals, hint = float("inf"), 0, ""
+    screen.left.add("faint", "each request reaches the upstream")
     screen.right.add("faint", f"circuit: {states[0]}")
 
     async def ask(model: str) -> Heard:
         body = {"model": model, "messages": [{"role": "user", "content": "I am back."}]}
         left, right = await stage.both(body, lambda column, heard: None)
         states.append(await _state(stage))
-        for column, heard in ((screen.left, left), (screen.right, right)):
-            style: Style = "good" if heard.status == 200 else "bad"
-            column.add(style, f"{heard.status} in {heard.total_ms:.0f} ms{f', circuit: {states[-1]}' if column is screen.right else ''}")
+        screen.left.add(_style(left), f"{left.status} in {left.total_ms:.0f} ms")
+        hint = right.headers.get("retry-after")
+        told = f"{right.status} in {right.total_ms:.0f} ms, {states[-1]}"
+        screen.right.add(_style(right), f"{told}, Retry-After: {hint}" if hint else told)
         screen.refresh()
         await trio.sleep(5 * stage.pace)  # for the eye
         return right
 
     while states[-1] == "closed" and len(states) <= _MOST_REQUESTS:
         await ask(DOWN)
-    opened_after = len(states) - 1
+    failures = len(states) - 1
     asked = _asked(stage)
-    for _ in range(2):
-        refused = await ask(DOWN)
-        refusals += refused.status == 503
-        fastest = min(fastest, refused.total_ms)
-        hint = refused.headers.get("retry-after", "")
+    refused = [await ask(DOWN) for _ in range(2)]
     spared = _asked(stage) == asked
-    screen.right.add("faint", f"refused without asking the upstream; Retry-After: {hint or 'missing'}")
-    screen.refresh()
-    # The open time runs; asking /status is no request, so it changes nothing.
-    while (await _circuit(stage))["seconds_left"] > 0:
-        await trio.sleep(0.02)
-    while states[-1] != "closed" and len(states) <= opened_after + 2 + _MOST_REQUESTS:
+    # The open time runs. What is told of it is rounded to a tenth.
+    await trio.sleep((await _circuit(stage))["seconds_left"] + 0.1)
+    while states[-1] != "closed" and len(states) <= failures + len(refused) + _MOST_REQUESTS:
         await ask(UP)
-    seen = [state for i, state in enumerate(states) if i == 0 or state != states[i - 1]]
+    seen = [state for state, before in zip(states, ["", *states], strict=False) if state != before]
+    hinted = all(heard.status == 503 and heard.headers.get("retry-after") for heard in refused)
     _require(seen == ["closed", "open", "half_open", "closed"], f"/status showed {' -> '.join(seen)}")
-    _require(
-        refusals == 2 and spared and bool(hint), f"while open: {refusals} of 2 refused, upstream spared: {spared}, Retry-After: {hint!r}"
-    )
-    return f"{' -> '.join(seen)}: opened after {opened_after} failures, then answered in {fastest:.0f} ms and let the upstream rest."
+    _require(spared and hinted, f"while open: upstream spared: {spared}, each refused by 503 with Retry-After: {hinted}")
+    slowest = max(heard.total_ms for heard in refused)
+    return f"{' -> '.join(seen)}: after {failures} failures answered within {slowest:.0f} ms, while the upstream had its rest."
+
+
+def _style(heard: Heard) -> Style:
+    return "good" if heard.status == 200 else "bad"
 
 
 _MOST_REQUESTS: Final = 6
@@ -239,6 +237,6 @@ SCENES: Final = (
     Scene("a stutter repaired", "the upstream tells its first words again and again", stutter),
     Scene("a cut stream ending in a clear error", "the upstream stops in the middle", cut),
     Scene("a 503 retried", "the upstream is overloaded for a moment", retry),
-    Scene("a breaker opening and closing", "the upstream is down, then back; retries are off here", breaker),
+    Scene("a breaker opening and closing", "the upstream is down, then back (no retries here)", breaker),
     Scene("a client leaving and its upstream released", "the client closes in the middle of an endless answer", leave),
 )

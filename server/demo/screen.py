@@ -68,9 +68,10 @@ class Screen:
         self._drawn = 0
         self.left, self.right = Column(), Column()
 
-    def say(self, text: str, style: Style = "text") -> None:
-        """A paragraph across both columns."""
-        for line in textwrap.wrap(text, 2 * self._width + len(_BETWEEN), break_on_hyphens=False, break_long_words=False) or [""]:
+    def say(self, text: str, style: Style = "text", *, indent: str = "") -> None:
+        """A paragraph across both columns; `indent` goes before all lines but the first."""
+        width = _INDENT + 2 * self._width + len(_BETWEEN)
+        for line in textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False) or [""]:
             self._out.write(f"{self._styled(style, line)}\n")
         self._out.flush()
 
@@ -92,9 +93,7 @@ class Screen:
     def end(self, style: Style, conclusion: str) -> None:
         """Draw the columns for the last time, and what was observed."""
         self._draw()
-        for line in textwrap.wrap(printable(conclusion, _LONGEST_TEXT), 2 * self._width + len(_BETWEEN) - 3):
-            self._out.write(f"  {self._styled(style, '=> ' + line)}\n")
-        self._out.flush()
+        self.say(f"  => {printable(conclusion, _LONGEST_TEXT)}", style, indent="     ")
 
     def _draw(self) -> None:
         empty: tuple[Style, str] = ("text", "")

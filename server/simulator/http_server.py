@@ -158,7 +158,7 @@ class _Connection:
                 self._observer.ended(seen, Ending.CLIENT_CLOSED)
                 scope.cancel()
                 return
-            pass
+            self._inbox += data
 
     async def _play(self, answer: Answer, seen: Seen | None) -> bool:
         """Put an answer's steps on the wire. Returns False if the answer itself broke the connection.

@@ -29,7 +29,8 @@ def cut(tokens: Sequence[str], chunking: str, rng: random.Random) -> list[str]:
         return [part for token in tokens for part in (re.findall(r"\d|[^\d]+", token) if re.search(r"\d\d", token) else [token])]
     if chunking == "lines":
         return re.findall(r"[^\n]*\n|[^\n]+", "".join(tokens))
-    deltas, at = [], 0
+    deltas: list[str] = []
+    at = 0
     while at < len(tokens):
         if chunking == "groups":
             size = (1, 2, 2, 2, 3)[len(deltas)] if len(deltas) < 5 else 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -13,6 +12,7 @@ from actors.sansio.smart_buffer import BufferPolicy, SmartBuffer
 from actors.sansio.stuttering_detector import StutteringDetector, StutterPolicy
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterable, Sequence
 
 Envelope = Literal["nonce", "dashscope", "constant", "usage"]
@@ -153,8 +153,9 @@ def play(
             else:
                 leave(buffer.add_other(chunk, now))
     for chunk in parser.close(True):
-        if isinstance(chunk, Event):
-            leave(buffer.add(chunk, now))
+        leave(buffer.add(chunk, now) if isinstance(chunk, Event) else buffer.flush(now))
+        if not isinstance(chunk, Event):
+            frames.append(chunk.raw)
     leave(buffer.flush(now))
     result.raw = b"".join(frames)
     parts: dict[tuple[int, str, int], list[str]] = {}

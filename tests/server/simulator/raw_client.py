@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from server.simulator import Simulator
+    from server.simulator import Observer, Simulator
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,12 @@ def request_bytes(
     return b"POST %b HTTP/1.1\r\nhost: sim\r\n%bcontent-length: %d\r\n\r\n%b" % (path.encode(), extra, len(body), body)
 
 
+async def soon(observer: Observer, predicate: Callable[[Observer], bool]) -> None:
+    """Wait for what the observer must see; a test that waits in vain fails instead of hanging."""
+    with trio.fail_after(10):
+        await observer.wait_for(predicate)
+
+
 async def connect(simulator: Simulator) -> trio.SocketStream:
     return await trio.open_tcp_stream(simulator.host, simulator.port)
 
@@ -106,23 +112,25 @@ async def connect(simulator: Simulator) -> trio.SocketStream:
 async def read_to_end(stream: trio.SocketStream) -> Wire:
     """Everything until the simulator ends the connection."""
     raw = bytearray()
-    while True:
-        try:
-            data = await stream.receive_some(65_536)
-        except trio.BrokenResourceError:
-            return Wire(bytes(raw), "rst")
-        if not data:
-            return Wire(bytes(raw), "fin")
-        raw += data
+    with trio.fail_after(10):
+        while True:
+            try:
+                data = await stream.receive_some(65_536)
+            except trio.BrokenResourceError:
+                return Wire(bytes(raw), "rst")
+            if not data:
+                return Wire(bytes(raw), "fin")
+            raw += data
 
 
 async def read_until(stream: trio.SocketStream, marker: bytes) -> bytes:
     """Everything until `marker` came."""
     raw = b""
-    while marker not in raw:
-        data = await stream.receive_some(65_536)
-        assert data, f"the connection ended before {marker!r}: {raw[-200:]!r}"
-        raw += data
+    with trio.fail_after(10):
+        while marker not in raw:
+            data = await stream.receive_some(65_536)
+            assert data, f"the connection ended before {marker!r}: {raw[-200:]!r}"
+            raw += data
     return raw
 
 

@@ -11,7 +11,7 @@ import trio
 from server.simulator import open_simulator
 from server.simulator.envelopes import STYLES
 
-from .raw_client import Wire, ask, connect, read_to_end, read_until, request_bytes
+from .raw_client import Wire, ask, connect, read_to_end, read_until, request_bytes, soon
 from .wire_checks import TEXT, WORDS, check_reasoning, good
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ async def test_the_end_that_only_the_client_makes(spec: str) -> None:
         async with await connect(simulator) as stream:
             await stream.send_all(request_bytes(f"{spec},text={TEXT}" if ":" in spec else f"{spec}:text={TEXT}"))
             if events is None:
-                await observer.wait_for(lambda observer: observer.requests == 1 and observer.seen[0].events >= 3)
+                await soon(observer, lambda observer: observer.requests == 1 and observer.seen[0].events >= 3)
             else:
-                await observer.wait_for(lambda observer: observer.requests == 1 and observer.seen[0].events == events)
+                await soon(observer, lambda observer: observer.requests == 1 and observer.seen[0].events == events)
             assert observer.active == 1
-        await observer.wait_for(lambda observer: observer.closes == 1)
+        await soon(observer, lambda observer: observer.closes == 1)
         if events is not None:
             assert observer.seen[0].events == events
             assert (observer.seen[0].began is None) is (events == 0)
@@ -123,7 +123,7 @@ async def test_an_idle_connection_is_closed() -> None:
     async with open_simulator(pace=0.0) as simulator, await connect(simulator) as stream:
         await stream.send_all(request_bytes("idle-close:0.01", close=False))
         assert (await read_to_end(stream)).ended
-        await simulator.observer.wait_for(lambda observer: observer.connections == 0)
+        await soon(simulator.observer, lambda observer: observer.connections == 0)
 
 
 async def test_good_answers_keep_their_connection() -> None:

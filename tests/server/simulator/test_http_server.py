@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from server.simulator import Ending, open_simulator, serve_simulator
 
-from .raw_client import connect, read_to_end, read_until, request_bytes, reset, send
+from .raw_client import connect, read_to_end, read_until, request_bytes, reset, send, soon
 
 PHASES = {
     "before the head": ("silence", 0),
@@ -36,7 +36,7 @@ async def test_a_client_that_leaves_is_seen_at_once(phase: str, leave: str, stre
         observer = simulator.observer
         client = await connect(simulator)
         await client.send_all(request_bytes(spec, stream=stream, close=False))
-        await observer.wait_for(lambda observer: observer.requests == 1 and observer.seen[0].events >= events)
+        await soon(observer, lambda observer: observer.requests == 1 and observer.seen[0].events >= events)
         assert observer.active == 1
         left, left_ns = trio.current_time(), time.monotonic_ns()
         match leave:
@@ -46,8 +46,7 @@ async def test_a_client_that_leaves_is_seen_at_once(phase: str, leave: str, stre
                 await reset(client)
             case "half-close":
                 await client.send_eof()
-        with trio.fail_after(5):
-            await observer.wait_for(lambda observer: observer.closes == 1 and observer.connections == 0)
+        await soon(observer, lambda observer: observer.closes == 1 and observer.connections == 0)
         [seen] = observer.seen
         assert seen.ending is Ending.CLIENT_CLOSED
         assert seen.ended is not None
@@ -75,7 +74,7 @@ async def test_the_end_of_the_simulator_ends_everything() -> None:
         clients = [await connect(simulator) for _ in range(4)]
         for client, model in zip(clients, ("silence", "endless", "stall:1", "idle-close:60"), strict=True):
             await client.send_all(request_bytes(model, close=False))
-        await simulator.observer.wait_for(lambda observer: observer.requests == 4 and observer.seen[3].ending is not None)
+        await soon(simulator.observer, lambda observer: observer.requests == 4 and observer.seen[3].ending is not None)
     observer = simulator.observer
     assert (observer.connections, observer.active) == (0, 0)
     assert [seen.ending for seen in observer.seen] == [Ending.SHUTDOWN] * 3 + [Ending.COMPLETED]
@@ -164,8 +163,8 @@ async def test_a_client_may_leave_in_the_middle_of_its_request(cut: int) -> None
         async with await connect(simulator) as client:
             if part := request_bytes("ok")[:cut]:
                 await client.send_all(part)
-            await simulator.observer.wait_for(lambda observer: observer.connections == 1)
-        await simulator.observer.wait_for(lambda observer: observer.connections == 0)
+            await soon(simulator.observer, lambda observer: observer.connections == 1)
+        await soon(simulator.observer, lambda observer: observer.connections == 0)
         assert simulator.observer.requests == 0
 
 
