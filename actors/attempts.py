@@ -240,8 +240,9 @@ class Attempts:
         opened = False
         try:
             with trio.move_on_after(timers.first_token if limited else float("inf")) as patience:
-                response = await self._client.send(candidate, self._request, body, self._tally.attempts)
-                self.connected = True
+                response = await self._client.send(
+                    candidate, self._request, body, self._tally.attempts, connected=self._mark_connected
+                )
                 looked = await self._look(response, candidate)
                 if isinstance(looked, Fault):
                     return looked
@@ -254,6 +255,9 @@ class Attempts:
         finally:
             if response is not None and not opened:
                 await response.aclose()
+
+    def _mark_connected(self) -> None:
+        self.connected = True
 
     async def _look(self, response: UpstreamResponse, candidate: Candidate) -> bytes | Fault:
         """The first look at an answer: the bytes it took, or why it is none."""

@@ -113,7 +113,8 @@ class RelayProcessor:
         response = attempt.response
         headers = [*to_client(response.headers, same_body=True), *self._headers.ours(attempt.upstream, attempt.number)]
         if self._stream:
-            headers.append((b"x-accel-buffering", b"no"))
+            headers = [header for header in headers if header[0] != b"cache-control"]
+            headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         idle = attempt.candidate.timers.idle if self._stream else math.inf
         try:
             # The first byte is awaited before the head is sent: until then the client can still be told with a status.

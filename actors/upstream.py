@@ -27,7 +27,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from .routes import Candidate, Upstream
 
@@ -79,13 +79,22 @@ class _Once:
         return self._left.pop()
 
 
-class _Connects:
-    """A trace of httpcore that sees whether a request opened a connection of its own; else it went out on an idle one."""
+class _Progress:
+    """A trace of httpcore that sees how far a request came.
 
-    seen = False
+    Args:
+      connected: called when a connection is there and the request goes out on it.
+    """
+
+    def __init__(self, connected: Callable[[], None]) -> None:
+        self._connected = connected
+        self.fresh = False  # it opened a connection of its own; else it went out on an idle one
 
     async def __call__(self, event: str, info: object) -> None:
-        self.seen = self.seen or event.startswith("connection.connect_")
+        if event.startswith("connection.connect_"):
+            self.fresh = True
+        elif event == "http11.send_request_headers.started":
+            self._connected()
 
 
 class UpstreamResponse:
@@ -156,12 +165,15 @@ class UpstreamClient:
     def __init__(self, clients: dict[str, httpx.AsyncClient]) -> None:
         self._clients = clients
 
-    async def send(self, candidate: Candidate, request: UpstreamRequest, body: bytes, attempt: int = 0) -> UpstreamResponse:
+    async def send(
+        self, candidate: Candidate, request: UpstreamRequest, body: bytes, attempt: int = 0, *, connected: Callable[[], None] = lambda: None
+    ) -> UpstreamResponse:
         """Send a request and wait for the response head.
 
         Args:
           body: the request's body, its model renamed where the route says so.
           attempt: number of the try, told to the upstream for its own log; 0 leaves the header out.
+          connected: called as soon as a connection is there; from then on the upstream is waited for.
 
         Raises:
           UpstreamError: no response head came. A status, whatever it is, is no error here.
@@ -174,20 +186,20 @@ class UpstreamClient:
             headers.append((b"x-evenflow-attempt", str(attempt).encode()))
         connect = candidate.timers.connect
         timeout = {"connect": None if connect == float("inf") else connect, "read": None, "write": None, "pool": None}
-        connects = _Connects()
+        progress = _Progress(connected)
         outgoing = client.build_request(
             request.method,
             upstream.base_url + request.path,
             headers=headers,
             content=body if body or request.method == "POST" else None,
-            extensions={"timeout": timeout, "trace": connects},
+            extensions={"timeout": timeout, "trace": progress},
         )
         outgoing.stream = _Body(body)
         try:
             with translated_errors(connect):
                 return UpstreamResponse(await client.send(outgoing, stream=True))
         except UpstreamDisconnected:
-            if connects.seen:
+            if progress.fresh:
                 raise
         # An idle connection that the server closed just as we used it says nothing about the server (FAULTS row 35).
         with translated_errors(connect):

@@ -1,8 +1,8 @@
 """The command line: evenflow serve | dev | demo | simulate | replay | check.
 
 Owns the options, the exit codes and the one line that says why nothing was started. Exit codes: 0 done, 1 what the command itself
-found wanting, 2 it could not start as asked, 130 Ctrl-C. What a command does is imported only when it runs, so that `check` needs
-no server and `serve` no simulator.
+found wanting, 2 it could not start as asked, 130 Ctrl-C. What a command does is imported only when it runs, so that `check`
+starts quickly and needs no server.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def simulate(address: Address, pace: float, scenario: Path | None, recordings: P
     except simulator.ScenarioError as exc:
         raise _CannotStart(f"--scenario: {exc}") from None
     except OSError as exc:
-        raise _CannotStart(f"{exc.filename}: cannot be read: {exc.strerror}; correct the path or its permissions") from None
+        raise _CannotStart(f"--recordings: cannot read {exc.filename}: {exc.strerror}; correct the path or its permissions") from None
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:

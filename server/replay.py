@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from actors.sansio.effects import Effects
     from actors.sansio.smart_buffer import Released
+    from actors.sansio.stream_machine import Item
     from actors.sansio.stream_state import StreamEvent, StreamState
 
 #: What a recording is called where an upstream's name would stand.
@@ -139,21 +140,18 @@ def _drive(machine: StreamMachine, recording: bytes, pace: float) -> Iterator[tu
     chunks: list[Chunk] = [*parser.feed(recording), *parser.close(clean=True)]
     yield 0.0, machine.receive(AttemptStarted(1, UPSTREAM, (), math.inf), 0.0)
     now = 0.0
-    for chunk in chunks:
+    items: list[Item] = [*([chunk] for chunk in chunks), AttemptEnded(1, None)]
+    for item in items:
         while machine.deadline <= now:
             due = machine.deadline
             yield due, machine.wake(due)
-        effects = machine.receive([chunk], now)
+        effects = machine.receive(item, now)
         yield now, effects
         if isinstance(effects.order, Resume):
             yield now, machine.receive(AttemptsExhausted(effects.order.fault), now)
+        if machine.ended:
             return
         now += pace
-    if machine.end is None:
-        effects = machine.receive(AttemptEnded(1, None), now)
-        yield now, effects
-        if isinstance(effects.order, Resume):
-            yield now, machine.receive(AttemptsExhausted(effects.order.fault), now)
 
 
 def _summary(end: Complete | Failed, tally: Tally) -> str:

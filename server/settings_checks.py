@@ -49,7 +49,8 @@ class Problem:
         return cls(dotted(path) if origin.rank is Rank.DEFAULT else f"{origin.text}: {dotted(path)}", what, remedy)
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.remedy}"
+        # One line, whatever was written into the settings; no escape sequence reaches the terminal.
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"{self.where}: {self.what}; {self.remedy}")
 
 
 class SettingsError(Exception):
@@ -84,8 +85,9 @@ def contradictions(settings: Settings, origin_of: Callable[[SettingPath], Origin
       origin_of: where the value at a path came from.
     """
     problems = [Problem.at(origin_of(path), path, what, remedy) for path, what, remedy in _problems(settings)]
-    warnings = [str(Problem.at(origin_of(path), path, what, remedy)) for path, what, remedy in _oddities(settings)]
-    return problems, warnings
+    if problems:  # what is only odd can wait, and may stand on what is wrong
+        return problems, []
+    return [], [str(Problem.at(origin_of(path), path, what, remedy)) for path, what, remedy in _oddities(settings)]
 
 
 def _problems(settings: Settings) -> Iterator[_Finding]:

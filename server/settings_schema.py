@@ -227,7 +227,7 @@ def shown(value: object, unit: str = "") -> str:
 def _masked(secret: Secret) -> str:
     """Of a URL only the user part is secret; anything else shows what `Secret` shows."""
     text = secret.reveal()
-    return re.sub(r"//[^/]*@", "//****@", text) if re.match(r"[a-z][a-z0-9+]*://", text) else repr(secret)
+    return re.sub(r"//.*@", "//****@", text) if re.match(r"[a-z][a-z0-9+]*://", text) else repr(secret)
 
 
 # ---- the reference --------------------------------------------------------------------------------------------------

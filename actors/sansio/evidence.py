@@ -57,7 +57,8 @@ def kind_of(text: str) -> Kind:
         return Kind.DIGIT
     if len(stripped) == 1 or len(set(stripped)) == 1:
         return Kind.LETTER
-    return Kind.WORD
+    # Markup and code repeat their brackets ("></div"): a word is mostly letters.
+    return Kind.WORD if 2 * sum(character.isalnum() for character in stripped) > len(stripped) else Kind.PUNCTUATION
 
 
 def is_run(text: str) -> bool:
@@ -84,9 +85,9 @@ def information(text: str) -> int:
 
 # ---- the four factors of the text -----------------------------------------------------------------------------------
 
-#: Chance in 7.4 million neighbouring chunks of clean text (bench/stutter_weights.py): digits 1e-3, letters 7e-4, punctuation 2e-4, words of
-#: up to 3 letters 5e-4, up to 11 6e-5, up to 23 3e-5, longer below 5e-6; each lowered by about one order of magnitude.
-_FIRST_EXTENSION: Final = {Kind.BLANK: 0.3, Kind.DIGIT: 1.0, Kind.LETTER: 2.0, Kind.PUNCTUATION: 2.0, Kind.WORD: 2.5}
+#: Chance in 7.4 million neighbouring chunks of clean text: digits 1e-3, letters 7e-4, punctuation 2e-4, blanks 1e-5, words of up to 3
+#: letters 5e-4, up to 11 6e-5, up to 23 3e-5, longer below 5e-6; each lowered by one order of magnitude (blanks by three).
+_FIRST_EXTENSION: Final = {Kind.BLANK: 2.0, Kind.DIGIT: 1.0, Kind.LETTER: 2.5, Kind.PUNCTUATION: 2.0, Kind.WORD: 2.5}
 
 
 def prefix_pattern(before: str, text: str, earlier: int) -> float:
@@ -100,12 +101,13 @@ def prefix_pattern(before: str, text: str, earlier: int) -> float:
     kind = kind_of(before)
     if is_run(text):
         return 0.2
+    if earlier >= 2:
+        return 2.0
+    known = information(before)
+    bonus = 2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0
     if earlier == 0 or kind is Kind.BLANK:
-        known = information(before)
-        return _FIRST_EXTENSION[kind] + (2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0)
-    if earlier == 1:
-        return 3.5 if kind is Kind.WORD else 3.0
-    return 2.0
+        return _FIRST_EXTENSION[kind] + bonus
+    return (3.0 if kind is Kind.DIGIT else 3.5) + bonus
 
 
 def length_progression(lengths: Sequence[int]) -> float:
@@ -153,6 +155,20 @@ def shared_prefix(a: str, b: str) -> int:
     return low
 
 
+def beyond(before: str, text: str) -> str | None:
+    """What follows `before` in a text that begins with it; None if it does not.
+
+    A delta may end between the two halves of a surrogate pair; in the next snapshot they are one character.
+    """
+    if text.startswith(before):
+        return text[len(before) :]
+    if before and "\ud800" <= before[-1] <= "\udbff" and text.startswith(before[:-1]) and len(text) >= len(before):
+        pair = text[len(before) - 1].encode("utf-16-le", "surrogatepass")
+        if pair[:2] == before[-1].encode("utf-16-le", "surrogatepass"):
+            return pair[2:].decode("utf-16-le", "surrogatepass") + text[len(before) :]
+    return None
+
+
 def size_outlier(text: str, whole: str, longest: int, count: int) -> Evidence:
     """A chunk that holds all text so far and dwarfs every chunk before it is a consolidated copy, not a model repeating itself.
 
@@ -164,7 +180,8 @@ def size_outlier(text: str, whole: str, longest: int, count: int) -> Evidence:
       longest: length of the longest earlier chunk.
       count: chunks so far.
     """
-    if count >= 3 and len(text) >= (4 if len(whole) < 64 else 2) * longest and information(whole) >= 18:
+    long_enough = information(whole) >= 18 or (count >= 8 and not is_run(whole))
+    if count >= 3 and len(text) >= (4 if len(whole) < 64 else 2) * longest and long_enough:
         return Evidence("size", 6.0)
     return NOTHING
 
@@ -290,22 +307,25 @@ def _floats(data: bytes, position: int) -> list[float]:
 
 
 #: The completion's id changed after three or more events that shared one: a new attempt, or a new completion.
-RESTART_MARKER: Final = Evidence("restart", 1.0)
+RESTART_MARKER: Final = Evidence("restart", 1.5)
 #: The incremental reading is no JSON, another one is: arguments that no client could parse.
 GRAMMAR: Final = Evidence("grammar", 6.0)
 #: The choice ends right after a chunk that equals all of its text: how a consolidated copy is placed (bifrost 2251, QwenPaw 7417).
 #: Guessed: a model that says everything twice would have to do so in one chunk, with the same borders, as its last words.
 FINISH: Final = Evidence("finish", 3.0)
 #: An earlier repeat in this very stream (or this upstream's configured profile) was proven. Guessed; only for stream heads.
-HISTORY: Final = Evidence("history", 3.5)
+HISTORY: Final = Evidence("history", 3.0)
 
 
 def replayed_text(text: str) -> float:
     """How much it says that a text, after a restart, equals the lane's text from its first character on.
 
-    A quarter of an order of magnitude per letter, at most 6: Shannon's 1 to 1.5 bit per letter of English.
+    A quarter of an order of magnitude per letter, half as much per other character, at most 6: Shannon's 1 to 1.5 bit per letter
+    of English.
     """
-    return min(information(text) / 4.0, 6.0)
+    known = information(text)
+    others = sum(not character.isalnum() for character in text) if known else 0
+    return min((known + others / 2) / 4.0, 6.0)
 
 
 def judge_repeat(before: Event, event: Event, recent: Sequence[Event], position: int, *, trusted_usage: bool) -> Evidence:

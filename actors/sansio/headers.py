@@ -32,7 +32,7 @@ _NOT_UP: Final = _HOP_BY_HOP | {
 }
 #: Made anew on the way down. `date` and `server` are our server's; alt-svc would send the client past us.
 _NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"content-encoding", b"date", b"server", b"alt-svc", b"strict-transport-security"}
-_OURS: Final = frozenset({b"x-request-id", b"x-accel-buffering", b"cache-control"})
+_OURS: Final = frozenset({b"x-request-id", b"x-accel-buffering"})
 
 
 def to_upstream(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -51,7 +51,7 @@ def to_client(headers: Iterable[tuple[bytes, bytes]], *, same_body: bool) -> Hea
     headers = list(headers)
     stopped = _NOT_DOWN | _named_by_connection(headers) | _OURS
     if not same_body:
-        stopped |= {b"content-length", b"content-type", b"content-md5", b"digest", b"etag"}
+        stopped |= {b"content-length", b"content-type", b"content-md5", b"digest", b"etag", b"cache-control"}
     kept = [(name, value) for name, value in headers if name not in stopped and not name.startswith(b"x-evenflow-")]
     kept += [(b"x-evenflow-upstream-request-id", value) for name, value in headers if name == b"x-request-id"]
     return kept

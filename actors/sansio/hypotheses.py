@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Relations below this weight (blanks, digits, runs) support but are no factor.
 _INFORMATIVE: Final = 0.5
+#: Repeats of a chunk with nothing that grows after which it is a run, not a snapshot. Guessed; cumulative streams with pauses repeat more.
+_RUN: Final = 8
 
 
 class Hypothesis:
@@ -106,22 +108,23 @@ class Snapshot(Hypothesis):
         before = self.text
         if text == before:
             self.repeats += 1
-            if not self.extensions and self.repeats > 3:
-                return None  # the same chunk four times and nothing that grows: a run, not a snapshot
+            if not self.extensions and self.repeats > _RUN:
+                return None
             if not self.extensions and self.repeats == 1:
                 # A fresh nonce refutes a duplicate; a snapshot may be repeated with one, which then says less.
                 self.relate(evidence.content_similarity(text) - (1.0 if repeat.weight == NEVER else 0.0))
                 if repeat.weight > 0:
                     self.add(repeat)
             return ""
-        if not text.startswith(before):
+        rest = evidence.beyond(before, text)
+        if rest is None:
             return None
         self.relate(evidence.prefix_pattern(before, text, self.relations))
         self.extensions += 1
         self.lengths = [*self.lengths[-2:], len(text)]
         self.score += evidence.length_progression(self.lengths)
         self.text = text
-        return text[len(before) :]
+        return rest
 
     def watch(self, before: Event, event: Event) -> None:
         """Notes what the envelopes of a head and its repeat may prove later (`turn`)."""
@@ -150,17 +153,19 @@ class Snapshot(Hypothesis):
     def proceed(self, text: str, repeat: Evidence) -> str | None:
         """`follow`, once committed: what a cumulative stream may do besides growing. None if it is incremental again."""
         before = self.text
-        if text.startswith(before):
+        rest = evidence.beyond(before, text)
+        if rest is not None:
             self.text = text
-            self.extensions += len(text) > len(before)
+            self.extensions += bool(rest)
             self.strikes = 0
-            return text[len(before) :]
+            return rest
         if before.startswith(text) and (
             len(text) >= max(32, len(before) // 2) or (self.extensions >= 6 and evidence.information(text) >= 12)
         ):
             return ""  # an older snapshot again
         share = evidence.shared_prefix(before, text)
-        if self.extensions >= 3 and share >= 8 and share >= min(0.8 * len(before), len(before) - 8):
+        nearly_all = share >= 4 and share >= 0.8 * len(before)
+        if self.extensions >= 3 and len(text) > share and (nearly_all or (share >= 8 and share >= len(before) - 8)):
             self.text = text
             return text[share:]  # a revised tail (K1): nothing is taken back, nothing is lost
         if self.extensions >= 6 and self.strikes < 3:
@@ -237,6 +242,9 @@ class Duplicate(Hypothesis):
 class Replay(Hypothesis):
     """The lane begins again: what comes is its text from the first character on, then goes on.
 
+    Once committed it swallows; should the new text differ after all (F3), what was swallowed is given back in front of it, so that
+    two attempts are never spliced and nothing is lost.
+
     Args:
       whole: the lane's text when it began again.
       because: why a replay is thought of at all: the restart marker, or arguments that were complete.
@@ -263,7 +271,13 @@ class Replay(Hypothesis):
         if said is not None:
             self.relations = 1
             self.score = self._because + evidence.replayed_text(self.whole[: min(self.position, 512)])
+            if self.done:
+                self.score += 1.0  # to the last character that was sent, not just a common beginning
         return said
+
+    @property
+    def swallowed(self) -> str:
+        return "" if self.done else self.whole[: self.position]
 
     def proceed(self, text: str, repeat: Evidence) -> str | None:
         """The part of a delta that lies beyond the text already sent; None where it differs from it."""

@@ -173,7 +173,7 @@ class StutteringDetector:
             if event.id != finished_id and any(delta.choice == choice for delta in event.deltas):
                 del self._finished[choice]
                 for key in [key for key in self._lanes if key[0] == choice]:
-                    del self._lanes[key]
+                    self._end(self._lanes.pop(key))  # what it holds goes out: nobody else could settle it
 
     def _note_usage(self, event: Event) -> None:
         tokens, before = event.completion_tokens, self._tokens

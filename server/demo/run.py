@@ -76,7 +76,7 @@ async def show(screen: Screen, pace: float, scenes: Sequence[Scene]) -> list[str
     missing = []
     screen.say("evenflow: the same conversations, straight from a misbehaving upstream and through evenflow.", "title")
     screen.say("Both run on this machine, and every line below was received on a socket.")
-    async with open_simulator(pace=pace) as simulator, open_proxy(_settings(simulator.base_url)) as proxy:
+    async with open_simulator(pace=pace) as simulator, open_proxy(demo_settings(simulator.base_url)) as proxy:
         stage = Stage(simulator, proxy, screen, pace)
         deadline = trio.current_time() + _TOTAL_LIMIT
         for number, scene in enumerate(scenes, 1):
@@ -108,7 +108,7 @@ def _reason(exc: BaseException) -> str:
             return f"{type(exc).__name__}: {exc}"
 
 
-def _settings(base_url: str) -> Settings:
+def demo_settings(base_url: str) -> Settings:
     """The defaults, but for an upstream whose circuit opens and closes within a second or two, so that it can be watched."""
     quick = {"consecutive_failures": 3, "open_base": 1.0, "jitter": 0.0, "successes": 2}
     upstreams = {"simulator": UpstreamSettings(base_url=base_url), FRAGILE: UpstreamSettings(base_url=base_url, breaker={**quick})}

@@ -123,7 +123,7 @@ async def retry(stage: Stage) -> str:
     def draw(column: Column, heard: Heard) -> None:
         _stream(column, heard)
         if attempts := heard.headers.get("x-evenflow-attempts"):
-            column.add("good", f"{heard.status}, x-evenflow-attempts: {attempts}")
+            column.add(_style(heard), f"{heard.status}, x-evenflow-attempts: {attempts}")
 
     body = stage.body("flaky", fails=1, text=_TEXT)
     left, right = await stage.both(body, draw)
