@@ -16,7 +16,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Self
 
@@ -240,9 +239,7 @@ class Attempts:
         opened = False
         try:
             with trio.move_on_after(timers.first_token if limited else float("inf")) as patience:
-                response = await self._client.send(
-                    candidate, self._request, body, self._tally.attempts, connected=self._mark_connected
-                )
+                response = await self._client.send(candidate, self._request, body, self._tally.attempts, connected=self._mark_connected)
                 looked = await self._look(response, candidate)
                 if isinstance(looked, Fault):
                     return looked

@@ -61,7 +61,8 @@ class Orders:
     async def wait(self) -> None:
         """Wait inside `interrupting()` until an order ends the block; at once, for the body is at its end."""
         self._body_over = True
-        await trio.sleep_forever()
+        if not self.pending:
+            await trio.sleep_forever()
 
     def take(self) -> Order:
         """The order that was given."""

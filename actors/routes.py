@@ -81,9 +81,9 @@ class Upstream:
     base_url: str
     key: Secret | None = None
     auth: Literal["configured", "client"] = "configured"
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # both may hold a credential
     ca_file: str | None = None
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
 

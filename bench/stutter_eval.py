@@ -106,7 +106,11 @@ def measure(shape: str, lanes: Sequence[Sequence[str]], seed: int, prototype: An
                 expected = text_of(clean)
                 injected = len(text_of(stream)) - len(expected)
                 result = play(write(stream, style))
-                if not ours.add(expected, result.only, injected, result.held, style, chunking) and verbose > 0:
+                if (
+                    not ours.add(expected, result.only, injected, result.held, style, chunking)
+                    and verbose > 0
+                    and not (shape == "K1" and len(result.only) < 1.2 * len(expected))
+                ):
                     verbose -= 1
                     print("  FAIL", shape, style, chunking, [piece.text[-24:] for piece in stream[:14]], "->", repr(result.only[:90]))
                 if prototype is not None:

@@ -87,7 +87,7 @@ def information(text: str) -> int:
 
 #: Chance in 7.4 million neighbouring chunks of clean text: digits 1e-3, letters 7e-4, punctuation 2e-4, blanks 1e-5, words of up to 3
 #: letters 5e-4, up to 11 6e-5, up to 23 3e-5, longer below 5e-6; each lowered by one order of magnitude (blanks by three).
-_FIRST_EXTENSION: Final = {Kind.BLANK: 2.0, Kind.DIGIT: 1.0, Kind.LETTER: 2.5, Kind.PUNCTUATION: 2.0, Kind.WORD: 2.5}
+_FIRST_EXTENSION: Final = {Kind.BLANK: 2.0, Kind.DIGIT: 1.0, Kind.LETTER: 2.5, Kind.PUNCTUATION: 2.5, Kind.WORD: 2.5}
 
 
 def prefix_pattern(before: str, text: str, earlier: int) -> float:
@@ -137,7 +137,8 @@ def content_similarity(text: str) -> float:
         return 0.2
     kind = kind_of(text)
     if kind is Kind.WORD and text.endswith("\n"):
-        return 1.5 if information(text) < 48 else 2.5
+        known = information(text)
+        return 1.5 if known < 48 else 2.5 if known < 64 else 3.0
     return _REPEAT[kind] + (1.0 if kind is Kind.WORD and len(text) >= 64 else 0.0)
 
 

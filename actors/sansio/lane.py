@@ -310,7 +310,7 @@ class Lane:
 
     def _spawn_duplicates(self, text: str, repeat: Evidence, gap: float) -> None:
         from_start = self.count == 1
-        if not from_start and not evidence.timing(gap) and evidence.kind_of(text) <= Kind.DIGIT:
+        if not from_start and not evidence.timing(gap) and evidence.kind_of(text) < Kind.WORD:
             return  # digits and blanks repeat all the time in clean text: not worth a hold, unless they came as one write
         for times in (2, 3):
             prior = self.facts.prior - 0.5 + evidence.timing(gap)

@@ -156,15 +156,12 @@ async def fetch_json(url: str) -> Any:
     assert parts.port is not None
     async with await trio.open_tcp_stream(parts.hostname, parts.port) as stream:
         await stream.send_all(f"GET {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nconnection: close\r\n\r\n".encode())
-        http = h11.Connection(h11.CLIENT)
-        http.send(h11.Request(method="GET", target=parts.path, headers=[("host", parts.netloc), ("connection", "close")]))
-        http.send(h11.EndOfMessage())
-        body = b""
-        while True:
-            event = http.next_event()
-            if event is h11.NEED_DATA:
-                http.receive_data(await stream.receive_some(_READ))
-            elif isinstance(event, h11.Data):
-                body += event.data
-            elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
-                return json.loads(body)
+        answer = b"".join([data async for data in stream])
+    http = h11.Connection(h11.CLIENT)
+    http.send(h11.Request(method="GET", target=parts.path, headers=[("host", parts.netloc)]))
+    http.receive_data(answer)
+    http.receive_data(b"")
+    body = b""
+    while isinstance(event := http.next_event(), h11.Response | h11.Data):
+        body += event.data if isinstance(event, h11.Data) else b""
+    return json.loads(body)

@@ -172,6 +172,10 @@ class Exchange:
         """Close as a client does whose user pressed escape: FIN."""
         await self._stream.aclose()
 
+    async def half_close(self) -> None:
+        """Say that no more will be sent, as some clients do that are about to leave."""
+        await self._stream.send_eof()
+
     async def reset(self) -> None:
         """Close as a client does that was killed: RST."""
         self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -202,7 +206,7 @@ class RawClient:
         path: str = CHAT,
         headers: Mapping[str, str] | None = None,
         receive_buffer: int | None = None,
-        **fields: object,
+        **fields: Any,
     ) -> AsyncIterator[Exchange]:
         """Ask for a stream of `model`; `fields` go into the body beside it."""
         asked = {} if path != CHAT else {"messages": [{"role": "user", "content": "hello"}]}
@@ -243,7 +247,7 @@ class RawClient:
                 pass  # refused before it was read whole; the answer says why
             yield Exchange(stream)
 
-    async def ask(self, model: str = "", *, path: str = CHAT, headers: Mapping[str, str] | None = None, **fields: object) -> Answer:
+    async def ask(self, model: str = "", *, path: str = CHAT, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
         """One stream, read to its end."""
         async with self.open(model, path=path, headers=headers, **fields) as exchange:
             return await exchange.rest()

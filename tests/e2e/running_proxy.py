@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 import trio
@@ -23,10 +23,9 @@ from server.simulator import Simulator
 from .raw_client import CLIENT_KEY, UPSTREAM_KEY, RawClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from actors.sansio.breaker_state import CircuitStatistics
-
     from server.log_sink import LineSink
 
 #: Short enough for a suite, long enough to be told from no wait at all.
@@ -34,7 +33,10 @@ _RETRY: Final = RetrySettings(backoff_base=0.01, backoff_cap=0.02)
 #: Nothing here takes so long unless it is left over.
 _PATIENCE: Final = 3.0
 
-Upstreams = dict[str, "Simulator | UpstreamSettings | str"]
+#: Tasks of connections as such. A request has others: it runs in one of hypercorn's `_handle`.
+_CONNECTIONS: Final = ("trio._highlevel_serve_listeners._run_handler", "hypercorn.trio.tcp_server.", "server.simulator.")
+
+Upstreams: TypeAlias = "Mapping[str, Simulator] | Mapping[str, UpstreamSettings] | Mapping[str, Simulator | UpstreamSettings | str]"
 
 
 def settings_for(
@@ -45,7 +47,7 @@ def settings_for(
     retry: Mapping[str, float] | None = None,
     breaker: Mapping[str, object] | None = None,
     routes: Sequence[RouteSettings] = (),
-    **others: object,
+    **others: Any,
 ) -> Settings:
     """Settings for `upstreams` by name: simulators, URLs, or whole tables. Everything else as shipped, but for a short back-off."""
     return msgspec.structs.replace(
@@ -73,6 +75,18 @@ def _table(upstream: Simulator | UpstreamSettings | str) -> UpstreamSettings:
             return UpstreamSettings(base_url=upstream, key=Secret(UPSTREAM_KEY))
         case _:
             return upstream
+
+
+async def eventually(holds: Callable[[], bool], told: Callable[[], object] = lambda: None) -> None:
+    """Wait for what nobody signals: the end of a task of others, the passing of an open time. The only polling of these tests.
+
+    Args:
+      told: shown if it does not come to pass.
+    """
+    with trio.move_on_after(_PATIENCE):
+        while not holds():  # noqa: ASYNC110
+            await trio.sleep(0.002)
+    assert holds(), told()
 
 
 class LogTap(io.StringIO):
@@ -127,20 +141,16 @@ class RunningProxy:
         return {name: count for name, count in counted.items() if count}
 
     async def until_quiet(self) -> None:
-        """Wait until nothing is left. There is no event for the end of a task that nobody waits for, hence the polling."""
-        with trio.move_on_after(_PATIENCE):
-            while self.leftovers():
-                await trio.sleep(0.002)
-        assert self.leftovers() == {}, self.leftovers()
+        """Wait until nothing is left."""
+        await eventually(lambda: not self.leftovers(), self.leftovers)
 
     def _tasks(self) -> int:
-        """Tasks below the one that opened the proxy, but for a simulator's: it has one for every idle connection."""
+        """Tasks below the one that opened the proxy, but for those of idle connections: hypercorn keeps one for 5 s, left or not."""
         below, count = list(self._opener.child_nurseries), 0
         while below:
             for task in below.pop().child_tasks:
-                if not task.name.startswith("server.simulator."):
-                    count += 1
-                    below += task.child_nurseries
+                below += task.child_nurseries
+                count += not task.name.startswith(_CONNECTIONS)
         return count
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,7 +39,7 @@ CLEAN = [
 ]
 
 
-async def both_bodies(proxy: RunningProxy, direct: RawClient, simulator: Simulator, model: str, **fields: object) -> tuple[bytes, bytes]:
+async def both_bodies(proxy: RunningProxy, direct: RawClient, simulator: Simulator, model: str, **fields: Any) -> tuple[bytes, bytes]:
     """The same answer through the proxy and straight; the simulator's ids start anew for each."""
     through = await proxy.client.ask(model, **fields)
     straight = await direct.ask(model, **fields)

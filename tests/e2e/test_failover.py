@@ -87,9 +87,7 @@ async def test_row_6_the_clients_own_mistake_is_not_taken_elsewhere(
 
 @BOTH_ENGINES
 @BOTH_FORMS
-async def test_a_prompt_that_is_too_long_goes_to_another_model(
-    stream: bool, engine: str, simulator: Simulator, spare: Simulator
-) -> None:
+async def test_a_prompt_that_is_too_long_goes_to_another_model(stream: bool, engine: str, simulator: Simulator, spare: Simulator) -> None:
     settings = settings_for({"first": simulator, "spare": spare}, engine=engine, routes=[first_then_spare("context-length", "ok")])
     async with running_proxy(settings, simulator, spare) as proxy:
         answer = await proxy.client.ask("anything", stream=stream)
@@ -129,7 +127,9 @@ async def test_the_model_is_renamed_and_nothing_else(engine: str, simulator: Sim
 
 @BOTH_ENGINES
 async def test_a_body_goes_up_as_it_came(engine: str, simulator: Simulator) -> None:
-    body = b'{ "model":"ok","stream" :true,\n"messages":[ {"role":"user","content":"\\ud83d\\ude00 \xf0\x9f\x98\x80"}],"temperature":0.10}\n'
+    body = (
+        b'{ "model":"ok","stream" :true,\n"messages":[ {"role":"user","content":"\\ud83d\\ude00 \xf0\x9f\x98\x80"}],"temperature":0.10}\n'
+    )
     async with running_proxy(settings_for({"main": simulator}, engine=engine), simulator) as proxy:
         assert (await proxy.client.post("/chat/completions", body)).status == 200
         (seen,) = simulator.observer.seen

@@ -89,9 +89,7 @@ async def test_row_35_a_connection_that_was_closed_when_it_was_used_again_is_rep
         ("http-429:times=1", 0.05),
     ],
 )
-async def test_rows_8_and_9_a_429_is_waited_for_as_long_as_it_says(
-    model: str, least: float, engine: str, simulator: Simulator
-) -> None:
+async def test_rows_8_and_9_a_429_is_waited_for_as_long_as_it_says(model: str, least: float, engine: str, simulator: Simulator) -> None:
     async with running_proxy(settings_for({"main": simulator}, engine=engine, breaker={"pause": 0.05}), simulator) as proxy:
         answer = await proxy.client.ask(model)
         assert answer.status == 200
@@ -165,10 +163,13 @@ async def test_a_route_can_switch_retries_off(simulator: Simulator) -> None:
 
 @BOTH_ENGINES
 async def test_the_latest_error_decides_what_the_client_is_told(engine: str) -> None:
-    scenario = parse_scenario('[[step]]\nanswer = "http-503"\ntimes = 1\n[[step]]\nanswer = "http-500"\ntimes = 1\n[[step]]\nanswer = "http-404"')
-    async with open_simulator(pace=0.0, scenario=scenario) as simulator, running_proxy(
-        settings_for({"main": simulator}, engine=engine)
-    ) as proxy:
+    scenario = parse_scenario(
+        '[[step]]\nanswer = "http-503"\ntimes = 1\n[[step]]\nanswer = "http-500"\ntimes = 1\n[[step]]\nanswer = "http-404"'
+    )
+    async with (
+        open_simulator(pace=0.0, scenario=scenario) as simulator,
+        running_proxy(settings_for({"main": simulator}, engine=engine)) as proxy,
+    ):
         answer = await proxy.client.ask("anything")
         assert answer.status == 404
         assert answer.body == (await RawClient(simulator.base_url, None).ask("anything")).body

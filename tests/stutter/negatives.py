@@ -107,6 +107,8 @@ TEXT: Final[list[Row]] = [
     ("closing braces on lines", "equal", ["    }\n", "  }\n", "}\n", "}\n"]),
     ("xml closing tags", "equal", ["</", "div", ">\n", "</", "div", ">\n"]),
     ("opening tags alike", "equal", ["<div>", "<div>", "<div>", "x"]),
+    ("closing tags, then one that opens", "extends", ["></div", "></div", "></div><p>\n", "Text"]),
+    ("names in a sorted list", "extends", ["'SUB", "-AVE", "',\n", "'SUB-", "'SUB-AVER", "'SUB-AVERAGE", "'SUB-AVERAGES',\n"]),
     ("table cells in HTML", "equal", ["<td></td>", "<td></td>", "<td></td>", "</tr>"]),
     ("import import", "prefix", ["import", " os", "\n", "import", " os", ".path"]),
     ("two assignments alike", "pairs", ["x = 1\n", "x = 1\n", "y = 2\n", "y = 3\n"]),
