@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 #: What a shell reports of a program that SIGINT ended: 128 + 2.
 _INTERRUPTED: Final = 130
+#: And of one that SIGPIPE ended: `evenflow demo | head`, the reader has seen enough.
+_PIPE_CLOSED: Final = 141
+
+
+def _pipe_closed() -> int:
+    # What is left in the buffer would raise once more at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _PIPE_CLOSED
 
 
 class _CannotStart(click.ClickException):
@@ -52,11 +60,13 @@ def _exit_code(command: Callable[[], object]) -> int:
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
+    except BrokenPipeError:
+        return _pipe_closed()
     except BaseExceptionGroup as group:
         # trio wraps what leaves a nursery, Ctrl-C too; with anything beside it, that is a defect and shall be seen.
-        if group.split(KeyboardInterrupt)[1] is not None:
+        if group.split((KeyboardInterrupt, BrokenPipeError))[1] is not None:
             raise
-        return _INTERRUPTED
+        return _INTERRUPTED if group.subgroup(KeyboardInterrupt) is not None else _pipe_closed()
     return result if isinstance(result, int) else 0
 
 

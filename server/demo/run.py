@@ -6,6 +6,8 @@ Owns what is started and its end, the settings of the demo's proxy, and the repo
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
 import tempfile
 from functools import partial
@@ -62,9 +64,18 @@ def run_demo(out: TextIO | None = None, *, pace: float = _PACE, scenes: Sequence
         screen.say(f"The proxy's log: {log}")
         return 1
     screen.say(f"All {len(scenes)} observed. Next, try it yourself:", "good")
-    screen.say("  evenflow dev                    evenflow before a misbehaving upstream")
-    screen.say("  evenflow serve --upstream URL   evenflow before an upstream of your own")
+    command = _command()
+    for arguments, what in (("dev", "evenflow before a misbehaving upstream"), ("serve --upstream URL", "before an upstream of your own")):
+        screen.say(f"  {f'{command} {arguments}':<36}  {what}")
     return 0
+
+
+def _command() -> str:
+    """How the reader can start evenflow again: by its name if that is on PATH, else by the path that started it now."""
+    started = Path(sys.argv[0])
+    if started.name != "evenflow" or shutil.which("evenflow") is not None:
+        return "evenflow"
+    return os.path.relpath(started)
 
 
 async def show(screen: Screen, pace: float, scenes: Sequence[Scene]) -> list[str]:
