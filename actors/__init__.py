@@ -2,25 +2,35 @@
 
 from .attempts import Attempts, FirstLook
 from .circuit_breaker import CircuitBreaker, open_circuit_breaker
-from .errors import ClientGone, ClientStalled, EvenflowError, UpstreamError
+from .errors import BreakerGone, ClientGone, ClientStalled, UpstreamError
 from .outcome import End, Outcome, Party, Phase, Tally
 from .outlet import Outlet, ResponseHead
 from .relay import RelayProcessor
-from .routes import Candidate, Route, RouteTable, Secret, Timers, Upstream
+from .routes import Candidate, Route, RouteTable, Secret, Timers, Upstream, seconds_or_off
+from .sansio.breaker_state import MODES, BreakerPolicy, BreakerStatistics, Mode, StateName
 from .sansio.effects import Complete, Failed
+from .sansio.error_recovery import STRATEGIES, RecoveryPolicy, Strategy
 from .sansio.faults import Fault, FaultKind, error_json
 from .sansio.headers import to_upstream
+from .sansio.loop_guard import LoopGuard, LoopPolicy
 from .sansio.request_body import BadRequest, RequestFacts, read_request
+from .sansio.retry_budget import RetryBudgetPolicy
 from .sansio.smart_buffer import BufferPolicy, SmartBuffer
-from .sansio.stream_machine import StreamMachine, StreamPolicy
+from .sansio.stream_machine import StreamMachine
+from .sansio.stream_policy import StreamPolicy
 from .sansio.stuttering_detector import StutteringDetector, StutterPolicy
 from .stream_processor import StreamProcessor
 from .upstream import UpstreamClient, UpstreamRequest, open_upstream_client
 from .writer import ResponseHeaders
 
 __all__ = [
+    "MODES",
+    "STRATEGIES",
     "Attempts",
     "BadRequest",
+    "BreakerGone",
+    "BreakerPolicy",
+    "BreakerStatistics",
     "BufferPolicy",
     "Candidate",
     "CircuitBreaker",
@@ -28,23 +38,29 @@ __all__ = [
     "ClientStalled",
     "Complete",
     "End",
-    "EvenflowError",
     "Failed",
     "Fault",
     "FaultKind",
     "FirstLook",
+    "LoopGuard",
+    "LoopPolicy",
+    "Mode",
     "Outcome",
     "Outlet",
     "Party",
     "Phase",
+    "RecoveryPolicy",
     "RelayProcessor",
     "RequestFacts",
     "ResponseHead",
     "ResponseHeaders",
+    "RetryBudgetPolicy",
     "Route",
     "RouteTable",
     "Secret",
     "SmartBuffer",
+    "StateName",
+    "Strategy",
     "StreamMachine",
     "StreamPolicy",
     "StreamProcessor",
@@ -60,5 +76,6 @@ __all__ = [
     "open_circuit_breaker",
     "open_upstream_client",
     "read_request",
+    "seconds_or_off",
     "to_upstream",
 ]

@@ -262,11 +262,11 @@ class Attempts:
         if response.status >= 300:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
             body = b""  # the status says enough
-            with trio.move_on_after(_ERROR_BODY_SECONDS):
-                try:
+            try:
+                with trio.move_on_after(_ERROR_BODY_SECONDS):
                     body = await response.read_all(_ERROR_BODY)
-                except UpstreamError:
-                    pass
+            except UpstreamError:
+                pass
             own_key = candidate.upstream.auth == "client"
             return classify_response(response.status, headers, body, name, now_wall=time.time(), client_credential=own_key)
         if (coding := response.header("content-encoding")) not in ("", "identity"):

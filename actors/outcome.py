@@ -65,6 +65,7 @@ class Tally:
     done_added: bool = False  # the upstream forgot its [DONE]
     replayed: int = 0  # attempts whose reasoning was swallowed
     repairs: Counter[str] = field(default_factory=Counter)  # by stutter shape: A1, B1, ...
+    loops: Counter[str] = field(default_factory=Counter)  # attempts whose model repeated itself, by loop_guard.action
     flushes: Counter[str] = field(default_factory=Counter)  # by SmartBuffer policy: size, age, pattern, confidence
     transitions: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (from, event, to)
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)  # (upstream, FaultKind value), the last one included

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SILENCES: Final = frozenset({FaultKind.CONNECT_TIMEOUT, FaultKind.FIRST_TOKEN_TIMEOUT, FaultKind.IDLE_TIMEOUT})
-_OURS: Final = frozenset({FaultKind.TOTAL_TIMEOUT, FaultKind.SHUTDOWN, FaultKind.INTERNAL, FaultKind.UNAVAILABLE})
+_OURS: Final = frozenset({FaultKind.TOTAL_TIMEOUT, FaultKind.LOOP, FaultKind.SHUTDOWN, FaultKind.INTERNAL, FaultKind.UNAVAILABLE})
 
 
 class StreamProcessor:

@@ -1,10 +1,12 @@
-"""The SmartBuffer of each attempt, made to its upstream's settings."""
+"""What watches the text of each attempt, made to its upstream's settings: the SmartBuffer with its detector, and the LoopGuard."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors import BufferPolicy, SmartBuffer, StutteringDetector, StutterPolicy
+import msgspec
+
+from actors import BufferPolicy, LoopGuard, LoopPolicy, SmartBuffer, StutteringDetector, StutterPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,3 +26,14 @@ def buffer_factory(settings: Settings) -> Callable[[str], SmartBuffer]:
         return SmartBuffer(StutteringDetector(policies[upstream]), limits)
 
     return open_buffer
+
+
+def guard_factory(settings: Settings) -> Callable[[str], LoopGuard | None]:
+    """A function from an upstream's name to a new guard for one attempt there, None where loops are not looked for."""
+    policies = {name: LoopPolicy(**msgspec.structs.asdict(settings.loop_guard_of(name))) for name in settings.configured_upstreams}
+
+    def open_guard(upstream: str) -> LoopGuard | None:
+        policy = policies[upstream]
+        return LoopGuard(policy) if policy.action != "off" else None
+
+    return open_guard

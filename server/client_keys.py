@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from actors.routes import Secret
+    from actors import Secret
 
 
 class KeyRing:

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 import structlog
 
-from actors.outcome import End
+from actors import End
 
 from .log_sink import LineSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
 
-    from actors.outcome import Outcome
+    from actors import Outcome
 
 LogFormat: TypeAlias = Literal["auto", "json", "text"]
 
@@ -209,6 +209,7 @@ def log_outcome(
         "holds": tally.holds,
         "longest_hold_ms": _milliseconds(tally.longest_hold) if tally.holds else None,
         "repairs": dict(tally.repairs),
+        "loops": dict(tally.loops),
         "skipped": tally.skipped,
         "keepalives": tally.keepalives,
         "replayed": tally.replayed,

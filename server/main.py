@@ -10,20 +10,16 @@ serve
 from __future__ import annotations
 
 import gc
-import logging
-import os
 import random as random_module
 import signal
 import textwrap
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import hypercorn.trio
 import msgspec
 import trio
-from hypercorn.config import Config
 
 from actors import open_circuit_breaker, open_upstream_client
 
@@ -31,6 +27,8 @@ from .admin.app import create_admin_app
 from .app import create_app
 from .asgi import Edge
 from .client_keys import KeyRing
+from .edge_connection import open_edge
+from .edge_origins import Visitors
 from .listeners import BindError, open_listener, raise_descriptor_limit
 from .log import configure_logging, dropped_lines, log_breaker_transition, register_secrets
 from .metrics import Metrics
@@ -44,11 +42,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable
 
+    from .edge_guard import Refusal
     from .settings import Settings
     from .simulator import Simulator
-
-#: How many descriptors of the main listener are accepted on at once.
-_ACCEPTORS = 16
 
 __all__ = ["BindError", "Proxy", "open_proxy", "serve", "serve_dev"]
 
@@ -108,9 +104,10 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
             keys=settings.client_keys if not Address.parse(settings.admin_bind).is_loopback else (),
         )
         proxy = Proxy(services.base_url, _url(admin_socket), services)
+        edge = Edge(Visitors.of(settings), V1(services), create_app(services))
         async with (
-            _listening(Edge(None, admin), admin_socket, settings.backlog, grace=1.0),
-            _listening(Edge(V1(services), create_app(services)), main_socket, settings.backlog, grace=settings.drain),
+            open_edge(admin, admin_socket, settings.edge, grace=1.0),
+            open_edge(edge, main_socket, settings.edge, grace=settings.drain, refused=partial(_count_refusal, metrics)),
         ):
             try:
                 yield proxy
@@ -118,25 +115,8 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
                 services.readiness.ready = False
 
 
-@asynccontextmanager
-async def _listening(app: Any, listener: socket.socket, backlog: int, *, grace: float) -> AsyncIterator[None]:
-    """Serve an application on a listening socket; on leaving, accept no more and give what runs so many seconds."""
-    config = Config()
-    # hypercorn takes the descriptors over, so ours must not be closed a second time. trio accepts one connection per listener and pass of
-    # its loop; several descriptors of the one socket keep a thousand clients that come at once from waiting a thousand passes.
-    config.bind = [f"fd://{os.dup(listener.fileno())}" for _ in range(_ACCEPTORS - 1)] + [f"fd://{listener.detach()}"]
-    config.backlog = backlog  # hypercorn calls listen() again
-    config.graceful_timeout = grace
-    config.include_server_header = False
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.accesslog = None
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(partial(hypercorn.trio.serve, app, config, shutdown_trigger=stop.wait))
-        try:
-            yield
-        finally:
-            stop.set()
+def _count_refusal(metrics: Metrics, refusal: Refusal) -> None:
+    metrics.request_answered(endpoint="", status=refusal.status)
 
 
 def _url(listener: socket.socket) -> str:

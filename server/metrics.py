@@ -18,8 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from actors.outcome import End
-from actors.sansio.breaker_state import StateName
+from actors import End, StateName
 
 from .version import VERSION
 
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
     from prometheus_client.metrics_core import Metric
 
-    from actors.outcome import Outcome
-    from actors.sansio.breaker_state import BreakerStatistics
+    from actors import BreakerStatistics, Outcome
 
 #: Endpoints with a label of their own: those that OpenAI clients use. Any other path is `other`.
 ENDPOINTS: Final = frozenset({"chat/completions", "completions", "embeddings", "models", "responses"})
@@ -96,6 +94,7 @@ class Metrics:
         self._hold_time = self._histogram("hold", "Longest hold of each stream that had one.", _HOLD_BUCKETS)
         self._repairs = self._counter("repairs", "Repairs by shape of stutter; done: an added [DONE].", "shape")
         self._flushes = self._counter("buffer_flushes", "Ends of a hold by the policy that ended it.", "policy")
+        self._loops = self._counter("loops", "Attempts whose model repeated itself endlessly, by what was done about it.", "action")
         self._skipped = self._counter("events_skipped", "Malformed events that were not passed on.")
         self._faults = self._counter("faults", "Failed attempts by what went wrong.", "upstream", "kind")
         self._retries = self._counter("retries", "Attempts beyond a request's first, by the upstream that was reached last.", "upstream")
@@ -162,6 +161,8 @@ class Metrics:
             self._repairs.add(1, "done")
         for shape, count in tally.repairs.items():
             self._repairs.add(count, shape)
+        for action, count in tally.loops.items():
+            self._loops.add(count, action)
         for policy, count in tally.flushes.items():
             self._flushes.add(count, policy)
         for step, count in tally.transitions.items():

@@ -1,9 +1,8 @@
 """The outlets: how a response leaves through the HTTP server.
 
-hypercorn's `send` is shielded from cancellation and waits for a client that does not read as long as that client likes
-(hypercorn 0.18, trio/tcp_server.py). So no stage of a stream ever awaits it. Each message is handed over, through a channel
-without a buffer, to a sender task in the *request's* nursery: a stalled client is noticed by the hand-over not happening, upstream and
-permit are freed at once, and the sender alone stays until the socket dies.
+A write waits for a client that does not read as long as that client likes, and one that is cancelled has torn the connection. So no
+stage of a stream ever awaits it. Each message is handed over, through a channel without a buffer, to a sender task in the *request's*
+nursery: a stalled client is noticed by the hand-over not happening, and then upstream, permit and connection are freed at once.
 """
 
 from __future__ import annotations
@@ -42,13 +41,10 @@ class AsgiOutlet:
         with self._received:
             async for message in self._received:
                 final = message["type"] == "http.response.body" and not message["more_body"]
-                # hypercorn delivers `http.disconnect` from inside the last send; were that send cancelled then, the connection's
-                # idle timer would never start again and it would stay open for ever.
-                with trio.CancelScope(shield=final):
-                    try:
-                        await self._send(message)
-                    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                        return
+                try:
+                    await self._send(message)
+                except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                    return
                 if final:
                     self._delivered.set()
                     return

@@ -16,6 +16,8 @@ from actors import (
     Complete,
     Failed,
     Fault,
+    LoopGuard,
+    LoopPolicy,
     SmartBuffer,
     StreamMachine,
     StreamPolicy,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from actors.sansio.effects import Effects
+    from actors.sansio.loop_guard import Loop
     from actors.sansio.smart_buffer import Released
     from actors.sansio.stream_machine import Item
     from actors.sansio.stream_state import StreamEvent, StreamState
@@ -82,6 +85,9 @@ class _Printer:
     def advanced(self, before: StreamState, event: StreamEvent, after: StreamState, now: float) -> None:
         self.line(now, f"{type(before).__name__} --{type(event).__name__}--> {type(after).__name__}")
 
+    def looped(self, loop: Loop, now: float) -> None:
+        self.line(now, f"{loop} up to character {loop.position}: {loop.unit!r}")
+
     def line(self, now: float, text: str) -> None:
         if self._passed:
             self.lines.append(f"{'':>10}   {self._passed} {'chunk' if self._passed == 1 else 'chunks'} passed untouched")
@@ -96,7 +102,14 @@ def _texts(block: bytes) -> str:
     return " + ".join(repr(text if len(text) <= 60 else f"{text[:57]}...") for text in texts) or "nothing"
 
 
-def replay(recording: bytes, *, pace: float = 0.02, stutter: StutterPolicy | None = None, buffer: BufferPolicy | None = None) -> Replayed:
+def replay(
+    recording: bytes,
+    *,
+    pace: float = 0.02,
+    stutter: StutterPolicy | None = None,
+    buffer: BufferPolicy | None = None,
+    loops: LoopPolicy | None = None,
+) -> Replayed:
     """Run one recorded body through the pipeline's decisions.
 
     Args:
@@ -113,7 +126,10 @@ def replay(recording: bytes, *, pace: float = 0.02, stutter: StutterPolicy | Non
     def open_buffer(_: str) -> SmartBuffer:
         return SmartBuffer(StutteringDetector(stutter), buffer)
 
-    machine = StreamMachine(StreamPolicy(), open_buffer, tally, 0.0, printer)
+    def open_guard(_: str) -> LoopGuard:
+        return LoopGuard(loops or LoopPolicy())
+
+    machine = StreamMachine(StreamPolicy(), open_buffer, tally, 0.0, printer, open_guard)
     body: list[bytes] = []
     for now, effects in _drive(machine, recording, pace):
         tally.ended = now
@@ -162,6 +178,7 @@ def _summary(end: Complete | Failed, tally: Tally) -> str:
         "longest hold": f"{tally.longest_hold * 1000:.0f} ms" if tally.holds else 0,
         "repairs": _counted(tally.repairs),
         "flushes": _counted(tally.flushes),
+        "loops": _counted(tally.loops),
         "skipped": tally.skipped,
         "[DONE] added": "yes" if tally.done_added else 0,
     }

@@ -15,13 +15,24 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from actors.routes import Candidate, Route, RouteTable, Secret, Timers, Upstream, seconds_or_off
-from actors.sansio.breaker_state import BreakerPolicy
-from actors.sansio.error_recovery import STRATEGIES, RecoveryPolicy, Strategy
-from actors.sansio.retry_budget import RetryBudgetPolicy
+from actors import (
+    STRATEGIES,
+    BreakerPolicy,
+    Candidate,
+    LoopPolicy,
+    RecoveryPolicy,
+    RetryBudgetPolicy,
+    Route,
+    RouteTable,
+    Secret,
+    Strategy,
+    Timers,
+    Upstream,
+    seconds_or_off,
+)
 
 # These defaults live with the code that uses them.
-_TIMERS, _RECOVERY, _BREAKER, _BUDGET = Timers(), RecoveryPolicy(), BreakerPolicy(), RetryBudgetPolicy()
+_TIMERS, _RECOVERY, _BREAKER, _BUDGET, _LOOPS = Timers(), RecoveryPolicy(), BreakerPolicy(), RetryBudgetPolicy(), LoopPolicy()
 
 
 def _text(why: str, example: str = "") -> Meta:
@@ -181,12 +192,61 @@ class StutterSettings(_Section, frozen=True):
     profile: Annotated[Literal["generic", "dashscope", "portal"], _text("which upstream's habits count as evidence")] = "generic"
 
 
+class LoopGuardSettings(_Section, frozen=True):
+    """What counts as a model that repeats itself endlessly, and what follows. No text tells whether it was asked to."""
+
+    action: Annotated[
+        Literal["off", "observe", "warn", "cut"],
+        _text("observe counts, warn adds a comment line to the stream, cut ends it with an error and closes the upstream"),
+    ] = _LOOPS.action
+    window: Annotated[
+        int, Meta(description="kept of each text; longer repeated passages are not found", extra={"unit": "characters"}, ge=1024, le=65536)
+    ] = _LOOPS.window
+    repetitions: Annotated[int, _count("of one passage in a row, at least", "times", ge=3)] = _LOOPS.repetitions
+    characters: Annotated[
+        int, _count("that the repetitions fill, at least; sixteen times as many of what is no prose", "characters", ge=100)
+    ] = _LOOPS.characters
+
+
 class BufferSettings(_Section, frozen=True):
     """How long ambiguous events may be held. Origin: DESIGN sections 1 and 4."""
 
     max_events: Annotated[int, _count("events held at most", "events")] = 16
     max_bytes: Annotated[int, _count("bytes held at most", "bytes")] = 65536
     max_age: Annotated[float, _duration("longest hold of an event; below what a reader notices as a pause")] = 0.4
+
+
+class EdgeSettings(_Section, frozen=True):
+    """What the HTTP edge refuses, before any route or key is looked at. Origin: FAULTS B3, where no other is named."""
+
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        _text(
+            "further names, without port, that a request's Host may carry. Bound to loopback, only localhost, 127.0.0.1, [::1] and "
+            "host.docker.internal are answered besides, against DNS rebinding; bound elsewhere, any Host is, unless this is set",
+            '["llm.example.com"]',
+        ),
+    ] = ()
+    cors_origins: Annotated[
+        tuple[str, ...],
+        _text("origins whose pages may read answers, each exactly; none: CORS is off", '["https://chat.example.com"]'),
+    ] = ()
+    max_headers: Annotated[int, _count("headers of a request; Envoy's limit, and ten times what any client sends", "headers")] = 100
+    max_header_bytes: Annotated[int, _count("request line and headers together; as in Node", "bytes", ge=1024)] = 16384
+    max_target: Annotated[int, _count("path and query; nginx's limit of a line", "bytes", ge=64)] = 8192
+    header_timeout: Annotated[
+        float, _duration("from a request's first byte, or from connecting, until its headers are whole; else slow clients hold sockets")
+    ] = 5.0
+    body_timeout: Annotated[
+        float, _duration("silence within a body, and the time a body may take before body_min_rate counts; Apache's value")
+    ] = 20.0
+    body_min_rate: Annotated[
+        int, _count("a body that took longer than body_timeout has to have come so fast; a fifth of a modem", "bytes/s")
+    ] = 1024
+    keepalive_timeout: Annotated[
+        float,
+        _duration("an idle connection is kept so long; above the 60 s for which nginx and others keep theirs, so that they close first"),
+    ] = 75.0
 
 
 class LogSettings(_Section, frozen=True):
@@ -216,6 +276,7 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     timers: Annotated[dict[str, float], Meta(extra={"table": TimersSettings, "partial": True})] = field(default_factory=dict)
     breaker: Annotated[dict[str, int | float | str], Meta(extra={"table": BreakerSettings, "partial": True})] = field(default_factory=dict)
     stutter: Annotated[dict[str, str], Meta(extra={"table": StutterSettings, "partial": True})] = field(default_factory=dict)
+    loop_guard: Annotated[dict[str, int | str], Meta(extra={"table": LoopGuardSettings, "partial": True})] = field(default_factory=dict)
 
 
 class UpstreamRef(_Section, frozen=True):
@@ -259,7 +320,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
     stutter: StutterSettings = field(default_factory=StutterSettings)
+    loop_guard: LoopGuardSettings = field(default_factory=LoopGuardSettings)
     buffer: BufferSettings = field(default_factory=BufferSettings)
+    edge: EdgeSettings = field(default_factory=EdgeSettings)
     log: LogSettings = field(default_factory=LogSettings)
     configured_upstreams: dict[str, UpstreamSettings] = field(default_factory=dict, name="upstreams")
     configured_routes: tuple[RouteSettings, ...] = field(default=(), name="routes")
@@ -283,6 +346,10 @@ class Settings(_Section, frozen=True, kw_only=True):
     def stutter_of(self, upstream: str) -> StutterSettings:
         """What is looked for in the streams of one upstream."""
         return msgspec.structs.replace(self.stutter, **self.configured_upstreams[upstream].stutter)
+
+    def loop_guard_of(self, upstream: str) -> LoopGuardSettings:
+        """What counts as a loop in the streams of one upstream."""
+        return msgspec.structs.replace(self.loop_guard, **self.configured_upstreams[upstream].loop_guard)
 
     def routes(self) -> tuple[RouteSettings, ...]:
         """The routes; without any, `*` over all upstreams in file order."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from actors.sansio.breaker_state import BreakerPolicy
+from actors import BreakerPolicy
 
 from .settings import Address, UpstreamRef
 from .settings_layers import Origin, Rank
@@ -24,7 +24,7 @@ from .settings_schema import SettingPath, dotted, environment_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .settings import BreakerSettings, Settings, UpstreamSettings
+    from .settings import BreakerSettings, EdgeSettings, Settings, UpstreamSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ _Finding: TypeAlias = tuple[SettingPath, str, str]
 _OWN_HEADERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "accept-encoding", "expect"}
 )
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
@@ -92,6 +94,7 @@ def contradictions(settings: Settings, origin_of: Callable[[SettingPath], Origin
 
 def _problems(settings: Settings) -> Iterator[_Finding]:
     yield from _listeners(settings)
+    yield from _edge(settings.edge)
     for index, key in enumerate(settings.client_keys):
         if not _is_one_word(key.reveal()):
             yield (
@@ -145,6 +148,28 @@ def _listeners(settings: Settings) -> Iterator[_Finding]:
             ("admin_bind",),
             f"{admin} can be reached from other machines, but no client_keys are set",
             "set client_keys, or bind it to 127.0.0.1",
+        )
+
+
+def _edge(edge: EdgeSettings) -> Iterator[_Finding]:
+    for host in edge.allowed_hosts:
+        if not _HOST.fullmatch(host):
+            what = f"{host!r} is no host name by itself"
+            yield ("edge", "allowed_hosts"), what, "write it as in a URL, without scheme and port, for example llm.example.com"
+    for origin in edge.cors_origins:
+        # A browser writes an origin in exactly one way, so that comparing texts is enough; "*" would let in every page there is.
+        if not _ORIGIN.fullmatch(origin):
+            what = f"{origin!r} is no origin as a browser spells it"
+            yield (
+                ("edge", "cors_origins"),
+                what,
+                "write scheme://host or scheme://host:port in lower case, for example https://chat.example.com",
+            )
+    if edge.max_target >= edge.max_header_bytes:
+        yield (
+            ("edge", "max_target"),
+            "does not fit into edge.max_header_bytes, which counts the request line too",
+            "lower it, or raise that",
         )
 
 

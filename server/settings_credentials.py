@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.routes import Secret
+from actors import Secret
 
 from .settings_checks import Problem
 from .settings_layers import Origin, Rank

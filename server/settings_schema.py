@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, Uni
 import msgspec
 from msgspec import Meta, Struct
 
-from actors.routes import Secret
+from actors import Secret
 
 from .settings import Settings, UpstreamRef
 

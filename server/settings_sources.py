@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from actors.routes import Secret
+from actors import Secret
 
 from .settings import Settings
 from .settings_checks import Problem, SettingsError, contradictions, no_upstream

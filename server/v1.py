@@ -32,7 +32,7 @@ from actors import (
     to_upstream,
 )
 
-from .buffers import buffer_factory
+from .buffers import buffer_factory, guard_factory
 from .log import log_outcome
 from .outlets import AsgiOutlet
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from actors import Outcome, Route
 
     from .services import Services
+    from .settings import Settings
 
     Receive = Callable[[], Awaitable[Any]]
     Send = Callable[[Any], Awaitable[None]]
@@ -78,6 +79,7 @@ class V1:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._open_buffer = buffer_factory(services.settings)
+        self._open_guard = guard_factory(services.settings)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
@@ -87,7 +89,7 @@ class V1:
         try:
             client = self._authenticate(text)
             _check_coding(text, path)
-            body = await _read_body(receive, text, self._services.settings.max_request_body)
+            body = await _read_body(receive, text, self._services.settings)
             facts = _facts(body, text, path)
             route = self._route(facts)
         except Refusal as refusal:
@@ -197,7 +199,7 @@ class V1:
             keepalive_interval=route.timers.keepalive_interval,
             total=route.timers.total,
         )
-        machine = StreamMachine(policy, self._open_buffer, tally, now)
+        machine = StreamMachine(policy, self._open_buffer, tally, now, open_guard=self._open_guard)
         return StreamProcessor(attempts, machine, headers, max_event=services.settings.max_event, tally=tally)
 
 
@@ -229,24 +231,30 @@ def _check_coding(headers: dict[str, str], path: str) -> None:
         raise Refusal(415, f"content-type must be application/json, not {media_type[:80] or 'absent'!r}", None)
 
 
-async def _read_body(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
-    too_large = Refusal(
-        413, f"the request body is larger than max_request_body = {limit} bytes", "request_too_large", headers=((b"connection", b"close"),)
-    )
+async def _read_body(receive: Receive, headers: dict[str, str], settings: Settings) -> bytes:
+    limit, edge = settings.max_request_body, settings.edge
+    close = ((b"connection", b"close"),)
+    too_large = Refusal(413, f"the request body is larger than max_request_body = {limit} bytes", "request_too_large", headers=close)
     announced = headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:
         raise too_large
     parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
-        more = message.get("more_body", False)
+    start = trio.current_time()
+    with trio.CancelScope(deadline=start + edge.body_timeout) as waiting:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise too_large
+            parts.append(part)
+            more = message.get("more_body", False)
+            waiting.deadline = edge.body_timeout + min(trio.current_time(), start + size / edge.body_min_rate)
+    if more:
+        told = f"the request body stalled for edge.body_timeout = {edge.body_timeout:g} s, or came slower than edge.body_min_rate"
+        raise Refusal(408, told, "request_timeout", headers=close)
     return b"".join(parts)
 
 
@@ -269,6 +277,4 @@ async def _refuse(refusal: Refusal, request_id: str, send: Send) -> None:
         *refusal.headers,
     ]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    # See AsgiOutlet.deliver: a cancelled last send would leave the connection open for ever.
-    with trio.CancelScope(shield=True):
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

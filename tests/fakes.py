@@ -19,6 +19,7 @@ from actors import (
     ClientGone,
     ClientStalled,
     Fault,
+    Outlet,
     ResponseHead,
     SmartBuffer,
     StutteringDetector,
@@ -159,6 +160,9 @@ class FakeOutlet:
         self._dead = False
 
 
+_FAKE: type[Outlet] = FakeOutlet  # so that the type checker holds it to the protocol
+
+
 # ---- the upstream's side --------------------------------------------------------------------------------------------
 
 
@@ -192,6 +196,10 @@ class FakeResponse:
         self.complete = False
         self.closed = False
         self._steps = list(steps)
+
+    def fresh(self) -> FakeResponse:
+        """The same, from its beginning."""
+        return FakeResponse(*self._steps, status=self.status, headers=self.headers)
 
     def header(self, name: str) -> str:
         return next((value.decode() for key, value in self.headers if key == name.encode()), "")
@@ -338,8 +346,8 @@ class FakeClient:
         if isinstance(answer, Silence):
             await trio.sleep_forever()
         assert isinstance(answer, FakeResponse)
-        self.responses.append(answer)
-        return cast("UpstreamResponse", answer)
+        self.responses.append(answer.fresh())
+        return cast("UpstreamResponse", self.responses[-1])
 
     @property
     def as_client(self) -> UpstreamClient:

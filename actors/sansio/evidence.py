@@ -6,7 +6,7 @@ in six chunkings, counted by how often the relation occurs there by chance (STUT
 orders of magnitude, because a repeat that is shown is a nuisance and a character that is lost is not.
 
 Envelope evidence is read from an event's raw data and only when a relation exists, so that a clean stream pays nothing.
-Nothing here keeps state or decides; what adds up to a drop is decided in lane.py.
+Nothing here decides; what adds up to a drop is decided in hypotheses.py and lane.py.
 """
 
 from __future__ import annotations
@@ -35,6 +35,30 @@ class Evidence(NamedTuple):
 
 
 NOTHING: Final = Evidence("", 0.0)
+
+
+class StreamFacts:
+    """What a lane may know of its stream, kept by the detector.
+
+    Attributes:
+      threshold: log10 odds that a drop needs.
+      prior: log10 odds of any stutter before the first evidence.
+      head_prior: the same for a repeated head, higher for upstreams known for it.
+      recent: the stream's last few events that brought text.
+      usage_rose, usage_stuck: whether completion_tokens rose from one text to the next, or once stood still under a different one.
+      proven: an earlier repeat in this stream was proven by its envelope.
+    """
+
+    __slots__ = ("head_prior", "prior", "proven", "recent", "threshold", "usage_rose", "usage_stuck")
+
+    def __init__(self, threshold: float, prior: float, head_prior: float) -> None:
+        self.threshold = threshold
+        self.prior = prior
+        self.head_prior = head_prior
+        self.recent: Sequence[Event] = ()
+        self.usage_rose = False
+        self.usage_stuck = False
+        self.proven = False
 
 
 class Kind(IntEnum):
@@ -87,7 +111,12 @@ def information(text: str) -> int:
 
 #: Chance in 7.4 million neighbouring chunks of clean text: digits 1e-3, letters 7e-4, punctuation 2e-4, blanks 1e-5, words of up to 3
 #: letters 5e-4, up to 11 6e-5, up to 23 3e-5, longer below 5e-6; each lowered by one order of magnitude (blanks by three).
-_FIRST_EXTENSION: Final = {Kind.BLANK: 2.0, Kind.DIGIT: 1.0, Kind.LETTER: 2.5, Kind.PUNCTUATION: 2.5, Kind.WORD: 2.5}
+_FIRST_EXTENSION: Final = {Kind.BLANK: 2.0, Kind.DIGIT: 2.0, Kind.LETTER: 2.5, Kind.PUNCTUATION: 2.5, Kind.WORD: 2.5}
+
+
+#: Letters and digits that go on where the text before stopped, scripts without word breaks left out; three are another token.
+_CONTINUES: Final = re.compile(r"[^\W_\u2e80-\U0010ffff]")
+_CONTINUES_FAR: Final = re.compile(r"[^\W\d_\u2e80-\U0010ffff]{3}")
 
 
 def prefix_pattern(before: str, text: str, earlier: int) -> float:
@@ -102,12 +131,15 @@ def prefix_pattern(before: str, text: str, earlier: int) -> float:
     if is_run(text):
         return 0.2
     if earlier >= 2:
-        return 2.0
-    known = information(before)
-    bonus = 2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0
-    if earlier == 0 or kind is Kind.BLANK:
-        return _FIRST_EXTENSION[kind] + bonus
-    return (3.0 if kind is Kind.DIGIT else 3.5) + bonus
+        weight = 2.0
+    else:
+        known = information(before)
+        weight = 2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0
+        weight += _FIRST_EXTENSION[kind] if earlier == 0 or kind is Kind.BLANK else 3.5
+    # Words and numbers begin like others by chance ("in", "insert"; 10, 100), which is most of what clean text shows.
+    if before[-1].isalnum() and _CONTINUES.match(text, len(before)):
+        weight = max(0.2, weight - (0.75 if _CONTINUES_FAR.match(text, len(before)) else 1.5))
+    return weight
 
 
 def length_progression(lengths: Sequence[int]) -> float:

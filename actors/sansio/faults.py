@@ -67,6 +67,7 @@ class FaultKind(StrEnum):
     CONTEXT_LENGTH = "context_length"
     CONTENT_FILTER = "content_filter"
     IN_BAND_ERROR = "in_band_error"
+    LOOP = "loop"
     UNAVAILABLE = "unavailable"
     SHUTDOWN = "shutdown"
     INTERNAL = "internal"
@@ -107,6 +108,8 @@ _RULES: Final[Mapping[FaultKind, _Rule]] = MappingProxyType(
         FaultKind.CONTEXT_LENGTH: _Rule(400, "context_length_exceeded", Verdict.EXCLUDED, "context_length"),
         FaultKind.CONTENT_FILTER: _Rule(400, "content_filter", Verdict.EXCLUDED),
         FaultKind.IN_BAND_ERROR: _Rule(502, "upstream_error", Verdict.FAILURE, "server_error"),
+        # A model that repeats itself says nothing about its upstream's health: a success for the breaker, with counters of its own.
+        FaultKind.LOOP: _Rule(502, "repetition_loop", Verdict.SUCCESS),
         FaultKind.UNAVAILABLE: _Rule(503, "upstream_unavailable", Verdict.EXCLUDED),
         FaultKind.SHUTDOWN: _Rule(503, "server_shutdown", Verdict.EXCLUDED),
         FaultKind.INTERNAL: _Rule(500, "internal_error", Verdict.EXCLUDED),

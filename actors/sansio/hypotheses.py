@@ -111,8 +111,12 @@ class Snapshot(Hypothesis):
             if not self.extensions and self.repeats > _RUN:
                 return None
             if not self.extensions and self.repeats == 1:
-                # A fresh nonce refutes a duplicate; a snapshot may be repeated with one, which then says less.
-                self.relate(evidence.content_similarity(text) - (1.0 if repeat.weight == NEVER else 0.0))
+                weight = evidence.content_similarity(text)
+                if repeat.weight == NEVER:
+                    weight -= 1.0  # a fresh nonce refutes a duplicate; a snapshot may be repeated with one
+                if weight >= 2.0 and not (text[0].isalnum() and text[-1].isalnum()):
+                    weight -= 0.5  # with a separator of its own it may be an item of a list (", OTH, OTH")
+                self.relate(weight)
                 if repeat.weight > 0:
                     self.add(repeat)
             return ""
@@ -194,7 +198,7 @@ class Duplicate(Hypothesis):
       value: the delta that was just repeated; two copies of it have come.
     """
 
-    __slots__ = ("_before", "count", "from_start", "times", "value")
+    __slots__ = ("_before", "_credit", "count", "from_start", "times", "value")
 
     def __init__(self, score: float, value: str, times: int, repeat: Evidence, *, from_start: bool) -> None:
         super().__init__(score)
@@ -202,7 +206,8 @@ class Duplicate(Hypothesis):
         self.value = value
         self.count = 1
         self.from_start = from_start
-        self._before: str | None = None  # the value of the last complete group
+        self._before: str | None = None  # the value of the last complete group, and what it was worth
+        self._credit = 0.0
         self.texts = [self.follow(value, repeat) or ""]
 
     def follow(self, text: str, repeat: Evidence) -> str | None:
@@ -221,13 +226,18 @@ class Duplicate(Hypothesis):
         return text
 
     def _complete(self, repeat: Evidence) -> None:
-        # A group of the same value again is what any run looks like, so only a change of value says something.
-        if self.value != self._before:
-            weight = evidence.content_similarity(self.value)
-            bonus = 0.5 if self.relations and weight >= 1.0 else 0.0
-            self.relate((weight + bonus) * (self.times - 1))
-            self.add(repeat)
+        if self.value == self._before:
+            # A run: neither this group nor the one before it says anything.
+            self.score -= self._credit
+            self.relations -= self._credit >= _INFORMATIVE
+            self._credit = 0.0
+            return
+        weight = evidence.content_similarity(self.value)
+        bonus = 0.5 if self.relations and weight >= 1.0 else 0.0
+        self._credit = weight + bonus + 0.5 * (self.times - 2)
         self._before = self.value
+        self.relate(self._credit)
+        self.add(repeat)
 
     def ready(self, threshold: float) -> bool:
         return self.count == self.times and super().ready(threshold)

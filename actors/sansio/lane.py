@@ -16,13 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from . import evidence
-from .evidence import GRAMMAR, HISTORY, NEVER, NOTHING, Evidence, Kind
+from .evidence import GRAMMAR, HISTORY, NEVER, NOTHING, Evidence, Kind, StreamFacts
 from .hypotheses import Duplicate, Hypothesis, Replay, Snapshot
 from .transcript import KEPT, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .chunks import Chunk, Delta, Event
 
 _REPLAY_AT_LEAST: Final = 6  # characters of a lane before a restart is looked for
@@ -53,30 +51,6 @@ class Ticket:
             self.texts[place] = sent
             self.shape = self.shape or shape
         self.unsettled -= 1
-
-
-class StreamFacts:
-    """What a lane may know of its stream, kept by the detector.
-
-    Attributes:
-      threshold: log10 odds that a drop needs.
-      prior: log10 odds of any stutter before the first evidence.
-      head_prior: the same for a repeated head, higher for upstreams known for it.
-      recent: the stream's last few events that brought text.
-      usage_rose, usage_stuck: whether completion_tokens rose with text so far, or once stood still under a different text.
-      proven: an earlier repeat in this stream was proven by its envelope.
-    """
-
-    __slots__ = ("head_prior", "prior", "proven", "recent", "threshold", "usage_rose", "usage_stuck")
-
-    def __init__(self, threshold: float, prior: float, head_prior: float) -> None:
-        self.threshold = threshold
-        self.prior = prior
-        self.head_prior = head_prior
-        self.recent: Sequence[Event] = ()
-        self.usage_rose = False
-        self.usage_stuck = False
-        self.proven = False
 
 
 class _Held:
@@ -339,7 +313,13 @@ class Lane:
         ready = [hypothesis for hypothesis in self.hypotheses if hypothesis.ready(threshold)]
         if ready:
             best = max(ready, key=lambda hypothesis: hypothesis.score)
-            self._commit(best, ends=isinstance(best, Snapshot) and best.ends_on_commit)
+            # Twice or three times is open until the next delta: what is held is dropped either way, which of them it is stays undecided.
+            open_still = isinstance(best, Duplicate) and any(
+                isinstance(other, Duplicate) and other is not best and other.texts == best.texts for other in self.hypotheses
+            )
+            self._commit(best, ends=open_still or (isinstance(best, Snapshot) and best.ends_on_commit))
+            if open_still:
+                self.hypotheses.append(best)
             return
         live = [hypothesis for hypothesis in self.hypotheses if not hypothesis.shadow]
         agreed = 0

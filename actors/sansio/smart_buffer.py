@@ -51,12 +51,14 @@ class Released(msgspec.Struct, frozen=True, gc=False):
       frame: the bytes to send, `event.raw` itself if nothing was repaired, b"" if nothing is left of it.
       shape: what was repaired (STUTTER section 2), "" for nothing.
       held_for: seconds between its arrival and now.
+      texts: what the frame has instead of a delta's own text, by the delta's place in the event.
     """
 
     chunk: Chunk
     frame: bytes
     shape: str = ""
     held_for: float = 0.0
+    texts: dict[int, str] | None = None
 
 
 class SmartBuffer:
@@ -148,4 +150,4 @@ class SmartBuffer:
         if self._observing:
             return Released(chunk, chunk.raw, ticket.shape, held_for)
         event = cast("Event", chunk)  # only events have deltas, and only deltas make texts
-        return Released(chunk, rewrite(event, ticket.texts) or b"", ticket.shape, held_for)
+        return Released(chunk, rewrite(event, ticket.texts) or b"", ticket.shape, held_for, ticket.texts)

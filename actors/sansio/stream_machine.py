@@ -19,8 +19,7 @@ finish_reason; then [DONE] is added. Otherwise it was cut, whatever HTTP says.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from . import stream_state as st
 from .chunks import (
@@ -45,44 +44,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..outcome import Tally
+    from .loop_guard import Loop, LoopGuard
     from .smart_buffer import Released, SmartBuffer
+    from .stream_policy import StreamPolicy
+    from .trace import Trace
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 
-
-@dataclass(frozen=True, slots=True)
-class StreamPolicy:
-    """What one stream may do. Durations in seconds, `math.inf` is off.
-
-    Args:
-      choices: `n` of the request: so many choices have to finish.
-      replay_reasoning: an attempt that sent nothing but reasoning may be replayed.
-      skip_bad_chunks: a torn chunk is skipped instead of failing its attempt; it may lose text (opt-in).
-      keepalive_after, keepalive_interval, total: see routes.Timers.
-      comments_per_second: upstream comments beyond it are dropped (FAULTS row 29).
-    """
-
-    choices: int = 1
-    replay_reasoning: bool = True
-    skip_bad_chunks: bool = False
-    keepalive_after: float = 15.0
-    keepalive_interval: float = 15.0
-    total: float = 1800.0
-    comments_per_second: float = 1.0
-
-
 Item: TypeAlias = list[Chunk] | AttemptFailed | AttemptStarted | AttemptEnded | AttemptsExhausted
-
-
-class Trace(Protocol):
-    """Watches a machine decide: `evenflow replay` prints what it is told here."""
-
-    def released(self, one: Released, now: float) -> None:
-        """The buffer let a chunk go, perhaps changed or emptied."""
-
-    def advanced(self, before: st.StreamState, event: st.StreamEvent, after: st.StreamState, now: float) -> None:
-        """The state changed."""
 
 
 class StreamMachine:
@@ -94,13 +64,21 @@ class StreamMachine:
       tally: counts of the stream.
       now: when the request was accepted (seconds, monotonic).
       trace: watches every decision, None in production.
+      open_guard: makes the LoopGuard of one attempt, given the upstream's name; None does not look for loops.
     """
 
     def __init__(
-        self, policy: StreamPolicy, open_buffer: Callable[[str], SmartBuffer], tally: Tally, now: float, trace: Trace | None = None
+        self,
+        policy: StreamPolicy,
+        open_buffer: Callable[[str], SmartBuffer],
+        tally: Tally,
+        now: float,
+        trace: Trace | None = None,
+        open_guard: Callable[[str], LoopGuard | None] = lambda _: None,
     ) -> None:
         self._policy = policy
         self._open_buffer = open_buffer
+        self._open_guard = open_guard
         self._tally = tally
         self._trace = trace
         self._state: st.StreamState = st.StateInitial()
@@ -109,6 +87,8 @@ class StreamMachine:
         self._attempt: AttemptStarted | None = None
         self._ordered = True  # no order is due before the first attempt started
         self._buffer: SmartBuffer | None = None
+        self._guard: LoopGuard | None = None
+        self._cut_for: Loop | None = None
         self._completion = Completion(policy.choices)
         self._first_sent: Event | None = None
         self._resumption: Resumption | None = None
@@ -205,8 +185,7 @@ class StreamMachine:
         if now >= self._total_at:
             fault = self._timeout(FaultKind.TOTAL_TIMEOUT, "timers.total", self._policy.total)
             self._flush(now, effects)
-            self._order(Finish(fault), effects)
-            self._end(Failed(fault), now, effects)
+            self._give_up(fault, now, effects)
             return
         if self._buffer is not None and now >= self._buffer.deadline:
             self._release(self._buffer.expire(now), now, effects)
@@ -229,6 +208,7 @@ class StreamMachine:
         self._attempt = attempt
         self._ordered = False
         self._buffer = self._open_buffer(attempt.upstream)
+        self._guard = self._open_guard(attempt.upstream)
         if self._first_sent is not None:
             replay = self._sent is not Weight.NOTHING
             self._resumption = Resumption(self._first_sent, replay=replay)
@@ -280,6 +260,9 @@ class StreamMachine:
                 return
             event = restated
         self._release(self._buffer.add(event, now), now, effects)
+        if self._cut_for is not None and not self._completion.complete:
+            self._flush(now, effects)
+            self._give_up(self._cut_for.fault(self.upstream), now, effects)
 
     def _body_over(self, now: float, effects: Effects) -> None:
         """The HTTP body ended without [DONE]: done if every choice finished, cut if not."""
@@ -303,8 +286,7 @@ class StreamMachine:
         self._flush(now, effects)
         replay = self._sent is Weight.REASONING
         if self._sent is Weight.OUTPUT or (replay and not self._may_replay):
-            self._order(Finish(fault), effects)
-            self._end(Failed(fault), now, effects)
+            self._give_up(fault, now, effects)
             return
         self._advance(st.AttemptFailed(), now)
         self._order(Resume(fault, replay), effects)
@@ -318,6 +300,10 @@ class StreamMachine:
     def _order(self, order: Order, effects: Effects) -> None:
         self._ordered = True
         effects.order = order
+
+    def _give_up(self, fault: Fault, now: float, effects: Effects) -> None:
+        self._order(Finish(fault), effects)
+        self._end(Failed(fault), now, effects)
 
     def _flush(self, now: float, effects: Effects) -> None:
         if self._buffer is not None:
@@ -356,6 +342,18 @@ class StreamMachine:
                     if chunk.weight > self._sent:
                         self._sent = chunk.weight
             self._write(one.frame, now, effects)
+            if self._guard is not None and type(chunk) is Event and (loop := self._guard.observe(chunk, one.texts)) is not None:
+                self._note_loop(loop, self._guard.policy.action, now, effects)
+
+    def _note_loop(self, loop: Loop, action: str, now: float, effects: Effects) -> None:
+        self._guard = None  # once per attempt is enough
+        self._tally.loops[action] += 1
+        if self._trace is not None:
+            self._trace.looped(loop, now)
+        if action == "warn":
+            self._write(loop.comment, now, effects)
+        elif action == "cut":
+            self._cut_for = loop  # what is released with it leaves first
 
     def _join(self, now: float) -> None:
         if isinstance(self._state, st.StateRecovering):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from .chunks import Field, Weight
-from .evidence import HISTORY
-from .lane import Lane, StreamFacts, Ticket
+from .evidence import HISTORY, StreamFacts
+from .lane import Lane, Ticket
 
 if TYPE_CHECKING:
     from .chunks import Delta, Event
@@ -69,7 +69,6 @@ class StutteringDetector:
         self._facts.recent = self._recent
         self._id = ""
         self._id_run = 0
-        self._tokens: int | None = None
         self._finished: dict[int, str] = {}
 
     def judge(self, event: Event, now: float) -> Ticket | None:
@@ -96,11 +95,9 @@ class StutteringDetector:
                     lane.judge(ticket, place, delta, event, now)
                     if lane.resolved or lane.refused:
                         self._count(lane)
-            if event.completion_tokens is not None:
-                self._note_usage(event)
+            if event.completion_tokens is not None and self._recent:
+                self._note_usage(event, self._recent[-1])
             self._recent.append(event)
-        elif event.completion_tokens is not None:
-            self._tokens = event.completion_tokens
         if event.finished:
             for choice in event.finished:
                 self._finished[choice] = event.id
@@ -175,12 +172,11 @@ class StutteringDetector:
                 for key in [key for key in self._lanes if key[0] == choice]:
                     self._end(self._lanes.pop(key))  # what it holds goes out: nobody else could settle it
 
-    def _note_usage(self, event: Event) -> None:
-        tokens, before = event.completion_tokens, self._tokens
-        self._tokens = tokens
-        if before is None or tokens is None:
+    def _note_usage(self, event: Event, before: Event) -> None:
+        was, now = before.completion_tokens, event.completion_tokens
+        if was is None or now is None:
             return
-        if tokens > before:
+        if now > was:
             self._facts.usage_rose = True
-        elif tokens == before and self._recent and self._recent[-1].deltas != event.deltas:
+        elif before.deltas != event.deltas:
             self._facts.usage_stuck = True

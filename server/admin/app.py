@@ -21,9 +21,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from actors.errors import BreakerGone
-from actors.sansio.breaker_state import MODES, Mode
-from actors.sansio.faults import error_json
+from actors import MODES, BreakerGone, Mode, error_json
 
 from ..client_keys import KeyRing
 from ..log import printable, redact
@@ -31,8 +29,7 @@ from ..log import printable, redact
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from actors.routes import Secret
-    from actors.sansio.breaker_state import BreakerStatistics
+    from actors import BreakerStatistics, Secret
 
     from ..metrics import Metrics
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,6 +102,6 @@ async def test_whoever_is_cancelled_from_outside_while_an_order_lies_there_stays
     with trio.CancelScope() as outer:
         outer.cancel()
         with orders.interrupting():
-            await trio.sleep(math.inf)
+            await trio.sleep_forever()
         raise AssertionError("the inner scope swallowed the outer one's cancellation")
     assert outer.cancelled_caught

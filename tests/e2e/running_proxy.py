@@ -49,7 +49,7 @@ def settings_for(
     routes: Sequence[RouteSettings] = (),
     **others: Any,
 ) -> Settings:
-    """Settings for `upstreams` by name: simulators, URLs, or whole tables. Everything else as shipped, but for a short back-off."""
+    """Settings for `upstreams` by name: simulators, URLs, or whole tables. Everything else as shipped, but for short back-offs."""
     return msgspec.structs.replace(
         Settings(bind="127.0.0.1:0", admin_bind="127.0.0.1:0", client_keys=(Secret(CLIENT_KEY),), drain=0.0, backlog=256),
         configured_upstreams={name: _table(upstream) for name, upstream in upstreams.items()},
@@ -57,7 +57,7 @@ def settings_for(
         streaming=msgspec.convert({"engine": engine}, StreamingSettings),
         timers=msgspec.structs.replace(TimersSettings(), **dict(timers or {})),
         retry=msgspec.structs.replace(_RETRY, **dict(retry or {})),
-        breaker=msgspec.structs.replace(BreakerSettings(), **dict(breaker or {})),
+        breaker=msgspec.structs.replace(BreakerSettings(pause=0.05), **dict(breaker or {})),
         **others,
     )
 
@@ -93,11 +93,18 @@ class LogTap(io.StringIO):
     """Everything this process logged, as the JSON lines of its standard error."""
 
     sink: LineSink
+    _taken = 0
 
     @property
     def lines(self) -> list[dict[str, Any]]:
         self.sink.flush()
         return [json.loads(line) for line in self.getvalue().splitlines()]
+
+    def take_crashes(self) -> list[dict[str, Any]]:
+        """What was logged with a traceback and not yet asked for; whatever is left at a test's end fails it."""
+        crashes = [line for line in self.lines if "exception" in line]
+        taken, self._taken = self._taken, len(crashes)
+        return crashes[taken:]
 
     def requests(self) -> list[dict[str, Any]]:
         """The canonical lines, oldest first."""

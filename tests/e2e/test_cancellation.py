@@ -13,8 +13,6 @@ import trio
 from .running_proxy import eventually, running_proxy, settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from server.simulator import Simulator
 
     from .raw_client import Exchange
@@ -81,7 +79,7 @@ async def nothing_is_left(proxy: RunningProxy, simulator: Simulator, log: LogTap
 @BOTH_ENGINES
 @HOW
 @pytest.mark.parametrize("model", ["silence"])
-async def test_row_41_while_the_upstream_says_nothing_at_all(
+async def test_rows_41_and_43_while_the_upstream_says_nothing_at_all(
     model: str, how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap
 ) -> None:
     await all_leave(proxy, simulator, how, model, seen="")
@@ -89,13 +87,13 @@ async def test_row_41_while_the_upstream_says_nothing_at_all(
 
 
 @HOW
-async def test_row_41_before_the_first_token(how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap) -> None:
+async def test_rows_41_and_43_before_the_first_token(how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap) -> None:
     await all_leave(proxy, simulator, how, "role-then-silence", seen="")
     await nothing_is_left(proxy, simulator, log, "H")
 
 
 @HOW
-async def test_row_41_while_keep_alives_are_all_there_is(how: str, simulator: Simulator, log: LogTap) -> None:
+async def test_rows_41_and_43_while_keep_alives_are_all_there_is(how: str, simulator: Simulator, log: LogTap) -> None:
     timers = {"keepalive_after": 0.05, "keepalive_interval": 30.0}
     async with running_proxy(settings_for({"main": simulator}, timers=timers), simulator) as proxy:
         await all_leave(proxy, simulator, how, "role-then-silence", seen=": keep-alive")
@@ -104,28 +102,32 @@ async def test_row_41_while_keep_alives_are_all_there_is(how: str, simulator: Si
 
 @BOTH_ENGINES
 @HOW
-async def test_row_42_in_the_middle_of_a_stream(how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap) -> None:
+async def test_rows_42_and_43_in_the_middle_of_a_stream(how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap) -> None:
     await all_leave(proxy, simulator, how, "endless:pace=20", seen="on and ")
     await nothing_is_left(proxy, simulator, log, "D")
 
 
 @BOTH_ENGINES
 @HOW
-async def test_row_42_in_the_middle_while_the_upstream_is_silent(how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap) -> None:
+async def test_rows_42_and_43_in_the_middle_while_the_upstream_is_silent(
+    how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap
+) -> None:
     await all_leave(proxy, simulator, how, "stall", seen="data: ")
     await nothing_is_left(proxy, simulator, log, "D")
 
 
 @HOW
 @pytest.mark.parametrize("model", ["silence", "stall", "slow-first-token:60", "endless:pace=20"])
-async def test_row_41_a_request_that_is_not_streamed(model: str, how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap) -> None:
+async def test_rows_41_and_43_a_request_that_is_not_streamed(
+    model: str, how: str, proxy: RunningProxy, simulator: Simulator, log: LogTap
+) -> None:
     await all_leave(proxy, simulator, how, model, seen="", stream=False)
     await nothing_is_left(proxy, simulator, log, "H", stream=False)
 
 
 @BOTH_ENGINES
 @HOW
-async def test_row_41_in_a_back_off(how: str, engine: str, simulator: Simulator, log: LogTap) -> None:
+async def test_rows_41_and_43_in_a_back_off(how: str, engine: str, simulator: Simulator, log: LogTap) -> None:
     settings = settings_for(
         {"main": simulator},
         engine=engine,
@@ -155,23 +157,9 @@ async def test_row_41_in_a_back_off(how: str, engine: str, simulator: Simulator,
         assert proxy.circuit("main").permits_out == 0
 
 
-@pytest.fixture
-async def full_backlog() -> AsyncIterator[int]:
-    """The port of a listener whose queue is full: whoever connects is never answered."""
-    import socket
-
-    with socket.socket() as listener, socket.socket() as one, socket.socket() as other:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for waiting in (one, other):
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
 @BOTH_ENGINES
 @HOW
-async def test_row_41_while_connecting(how: str, engine: str, full_backlog: int, log: LogTap) -> None:
+async def test_rows_41_and_43_while_connecting(how: str, engine: str, full_backlog: int, log: LogTap) -> None:
     settings = settings_for({"main": f"http://127.0.0.1:{full_backlog}/v1"}, engine=engine, timers={"connect": 60.0})
     async with running_proxy(settings) as proxy:
         done = trio.Event()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server.settings import RouteSettings
+from server.settings import RouteSettings, UpstreamSettings
 from server.simulator import FAULTS, open_simulator
 
 from .running_proxy import running_proxy, settings_for, upstream_of
@@ -51,8 +51,6 @@ async def test_a_model_that_does_not_exist_is_a_404_that_lists_what_does(proxy: 
 
 
 async def test_models_while_the_upstream_is_down_are_those_that_are_configured(unused_port: int) -> None:
-    from server.settings import UpstreamSettings
-
     table = UpstreamSettings(base_url=f"http://127.0.0.1:{unused_port}/v1", models=("qwen3:8b", "vendor/big"))
     async with running_proxy(settings_for({"main": table})) as proxy:
         answer = await proxy.client.get("/models")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from server.simulator import open_simulator
 
 from .running_proxy import running_proxy, settings_for
 
@@ -45,11 +48,18 @@ async def test_row_18_done_without_its_blank_line_counts_at_a_clean_end(proxy: R
     assert answer.done
 
 
-async def test_done_is_added_only_when_every_choice_has_finished(simulator: Simulator) -> None:
-    async with running_proxy(settings_for({"main": simulator}), simulator) as proxy:
-        answer = await proxy.client.ask("no-done", n=2)
-        assert answer.done
-        assert answer.finish_reasons == ["stop", "stop"]
+@pytest.mark.parametrize(("asked", "finished", "complete"), [(1, [0], True), (2, [0, 1], True), (2, [0], False), (1, [], False)])
+async def test_done_is_added_only_when_every_choice_has_finished(asked: int, finished: list[int], complete: bool) -> None:
+    told: list[dict[str, Any]] = [{"index": i, "delta": {"content": "Hi."}, "finish_reason": None} for i in (finished or [0])]
+    told += [{"index": i, "delta": {}, "finish_reason": "stop"} for i in finished]
+    body = b"".join(b"data: %b\n\n" % json.dumps({"id": "x", "choices": [choice]}).encode() for choice in told)
+    async with open_simulator(pace=0.0, recordings={"it": body}) as simulator:
+        async with running_proxy(settings_for({"main": simulator}), simulator) as proxy:
+            answer = await proxy.client.ask("recording:it", n=asked)
+            assert answer.done is complete
+            if not complete:
+                assert answer.error["code"] == "upstream_truncated"
+            assert answer.body.startswith(body)
 
 
 @pytest.mark.parametrize("model", ["truncated", "truncated-json"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -41,6 +42,7 @@ class Command:
         self.out = ""
         self.err = ""
         self._wrote = trio.Event()
+        self._closed = False
 
     async def read(self, which: str) -> None:
         pipe = self.process.stdout if which == "out" else self.process.stderr
@@ -49,11 +51,14 @@ class Command:
             setattr(self, which, getattr(self, which) + data.decode())
             self._wrote.set()
             self._wrote = trio.Event()
+        if which == "out":
+            self._closed = True
+            self._wrote.set()
 
     async def until_said(self, pattern: str) -> re.Match[str]:
         """Wait until standard output holds `pattern`."""
         while (found := re.search(pattern, self.out)) is None:
-            assert self.process.returncode is None, self.err
+            assert not self._closed, self.err
             await self._wrote.wait()
         return found
 
@@ -196,8 +201,6 @@ async def test_a_second_signal_ends_it_at_once(simulator: Simulator, tmp_path: P
 
 
 async def test_its_log_is_json_with_one_line_per_stream(simulator: Simulator, tmp_path: Path) -> None:
-    import json
-
     async with serving(simulator, tmp_path, drain=0.0) as (running, client):
         await client.ask("ok")
         await client.ask("cut")
@@ -213,7 +216,7 @@ async def test_dev_prints_what_to_try_and_leaves_no_traceback(signum: signal.Sig
     async with command("dev", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0", cwd=tmp_path) as running:
         url = (await running.until_said(r"listens on (\S+/v1)"))[1]
         await running.until_said(r"(?s)stutter-b1.*curl -N " + re.escape(url))
-        assert (await RawClient(url, None).ask("ok")).done
+        assert (await RawClient(url, None).ask("count:2")).done
         running.process.send_signal(signum)
         assert await running.ended() == 0
 

@@ -12,9 +12,6 @@ from server.settings import RouteSettings
 from .running_proxy import running_proxy, settings_for, upstream_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from socket import socket as Socket
-
     from server.settings import Settings
     from server.simulator import Simulator
 
@@ -130,24 +127,10 @@ async def test_a_request_that_is_not_streamed_has_no_first_token_and_no_idle_tim
         assert answer.status == 200
 
 
-@pytest.fixture
-def full_backlog() -> Iterator[Socket]:
-    """A listener whose queue is full: whoever connects is never answered."""
-    import socket
-
-    with socket.socket() as listener, socket.socket() as one, socket.socket() as other:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for waiting in (one, other):
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        yield listener
-
-
 @BOTH_ENGINES
 @BOTH_FORMS
-async def test_nobody_answers_the_connect(stream: bool, engine: str, full_backlog: Socket) -> None:
-    url = f"http://127.0.0.1:{full_backlog.getsockname()[1]}/v1"
+async def test_nobody_answers_the_connect(stream: bool, engine: str, full_backlog: int) -> None:
+    url = f"http://127.0.0.1:{full_backlog}/v1"
     settings = settings_for({"main": url}, engine=engine, timers={"connect": 0.1}, retry={"retries": 0})
     async with running_proxy(settings) as proxy:
         answer = await proxy.client.ask("ok", stream=stream)

@@ -62,6 +62,7 @@ def everything_happened() -> Outcome:
         skipped=1,
         done_added=True,
         repairs=Counter({"A1": 2}),
+        loops=Counter({"observe": 1}),
         flushes=Counter({"age": 1, "confidence": 3}),
         transitions=Counter({("StateInitial", "FirstOutput", "StateNormalFlow"): 1}),
         faults=Counter({("local", "connect"): 2, ("cloud", "truncated"): 1}),

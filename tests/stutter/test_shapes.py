@@ -12,12 +12,14 @@ from .injections import CHUNKINGS, PROVES, SHAPES, TOOL_SHAPES, cut
 from .wire import ENVELOPES, Envelope, build, is_subsequence, play, text_of, write
 
 #: A text of our own, in tokens as servers send them.
-TOKENS = (
-    "Sure| —| here| is| a| short| overview|.|\n\n|##| Water|\n\n|It| boils| at| |100|°C|,| freezes| at| |0|°C|.|\n|-| Ice| floats|:| ice| is|"
-    " lighter| than| water|.|\n|-| 水| 很|重要|,| 人人|都|知道|.|\n\n|```|python|\n|for| i| in| range|(|10|):|\n|   | print|(|i|,| i| *| i|)|\n|```|\n\n|"
+_TEXT = (
+    "Sure| —| here| is| a| short| overview|.|\n\n|##| Water|\n\n|It| boils| at| |100|°C|,| freezes| at| |0|°C|.|\n|-| Ice| floats|:| ice|"
+    "| is| lighter| than| water|.|\n|-| 水| 很|重要|,| 人人|都|知道|.|\n\n|```|python|\n|"
+    "for| i| in| range|(|10|):|\n|   | print|(|i|,| i| *| i|)|\n|```|\n\n|"
     "That| is| all| that| there| is| to| say| about| it| for| now|;| ask| me| for| more| if| you| like|."
-).split("|")
-ARGUMENTS = '{"|city|":| "|Paris|",| "|days|":| [|1|,| |2|,| |3|],| "|note|":| "|go| go|, |\\"|slow|ly|\\"|"}'.split("|")
+)
+_CALL = r'{"|city|":| "|Paris|",| "|days|":| [|1|,| |2|,| |3|],| "|note|":| "|go| go|, |\"|slow|ly|\"|"}'
+TOKENS, ARGUMENTS = _TEXT.split("|"), _CALL.split("|")
 #: Exact repair from the stream alone is impossible: the tail was revised after it was sent, or nothing says that it is a repeat.
 NEVER_EXACT = {"K1", "F2"}
 
@@ -69,10 +71,7 @@ def test_a_clean_stream_with_proof_in_every_event_is_untouched(deltas: list[str]
             return
         so_far += text
     rng = random.Random(seed)
-    pieces = [piece for piece in build(deltas, rng, gap=gap)]
-    if style == "usage":
-        pieces = [*pieces]
-    blocks = write(pieces, style)
+    blocks = write(build(deltas, rng, gap=gap), style)
     result = play(blocks)
     assert result.raw == b"".join(raw for _, raw in blocks)
     assert not result.late_first

@@ -19,6 +19,7 @@ from ...fakes import plain_buffer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from actors.sansio.loop_guard import LoopGuard
     from actors.sansio.stream_machine import Item
 
 CUT = Fault(FaultKind.DISCONNECTED, "upstream 'a': the connection was reset", upstream="a")
@@ -29,9 +30,9 @@ OPEN_POLICY = StreamPolicy(keepalive_after=math.inf, keepalive_interval=math.inf
 class Stream:
     """A machine behind a ChunkParser, and what it asked for so far."""
 
-    def __init__(self, policy: StreamPolicy = OPEN_POLICY) -> None:
+    def __init__(self, policy: StreamPolicy = OPEN_POLICY, *, open_guard: Callable[[str], LoopGuard | None] = lambda _: None) -> None:
         self.tally = Tally()
-        self.machine = StreamMachine(policy, plain_buffer, self.tally, 0.0)
+        self.machine = StreamMachine(policy, plain_buffer, self.tally, 0.0, open_guard=open_guard)
         self.written = b""
         self.heads: list[Head] = []
         self.orders: list[Resume | Finish] = []

@@ -62,7 +62,7 @@ def test_a_run_carries_no_information_and_a_chinese_character_three_times_a_lett
 
 
 def test_prefix_pattern_weighs_words_above_digits() -> None:
-    weights = [evidence.prefix_pattern(before, before + "xyz", 0) for before in ("Then", "The", "7")]
+    weights = [evidence.prefix_pattern(before, before + ", xyz", 0) for before in ("Then", "The", "7")]
     assert weights == sorted(weights, reverse=True)
 
 
@@ -71,6 +71,13 @@ def test_prefix_pattern_grows_with_what_is_reproduced() -> None:
     for earlier in (0, 1):
         weights = [evidence.prefix_pattern(before, before + " x", earlier) for before in texts]
         assert weights == sorted(set(weights))
+
+
+def test_prefix_pattern_distrusts_a_word_that_begins_like_another() -> None:
+    assert evidence.prefix_pattern("in", "insert", 0) == pytest.approx(evidence.prefix_pattern("in", "in it", 0) - 0.75)
+    assert evidence.prefix_pattern("Ann", "Anna", 0) == pytest.approx(evidence.prefix_pattern("Ann", "Ann, ", 0) - 1.5)
+    assert evidence.prefix_pattern("10", "100", 0) == pytest.approx(0.5)
+    assert evidence.prefix_pattern("你", "你好", 0) == evidence.prefix_pattern("你", "你, ", 0)
 
 
 def test_prefix_pattern_says_next_to_nothing_of_a_run() -> None:

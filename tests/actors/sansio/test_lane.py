@@ -6,9 +6,9 @@ import pytest
 
 from actors.sansio import evidence
 from actors.sansio.chunks import Delta, Event, Field
-from actors.sansio.evidence import NOTHING, Evidence
+from actors.sansio.evidence import NOTHING, Evidence, StreamFacts
 from actors.sansio.hypotheses import Duplicate, Hypothesis, Replay, Snapshot
-from actors.sansio.lane import Lane, StreamFacts, Ticket
+from actors.sansio.lane import Lane, Ticket
 from actors.sansio.transcript import KEPT, Transcript
 
 THRESHOLD = 3.0
@@ -85,7 +85,7 @@ def test_tripled_deltas() -> None:
 
 
 def test_a_consolidated_copy_at_the_end() -> None:
-    words = "Paris is the capital of France and its largest city".split(" ")
+    words = ["Paris", "is", "the", "capital", "of", "France", "and", "its", "largest", "city"]
     deltas = [words[0], *(f" {word}" for word in words[1:])]
     assert Driver().feed(*deltas, "".join(deltas)).out == [*deltas, ""]
 

@@ -57,7 +57,7 @@ def test_everything_behind_an_ambiguous_event_waits_in_its_place() -> None:
     released = held.add(event(" sat"), 1.35)
     assert [one.frame for one in released][:4] == [second.raw, comment.raw, third.raw, last.raw]
     assert [one.held_for for one in released][:4] == pytest.approx([0.35, 0.25, 0.15, 0.05])
-    assert not held.holding
+    assert held.deadline == math.inf
     assert held.flushes == {"pattern": 1}
 
 

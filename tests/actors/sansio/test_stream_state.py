@@ -12,7 +12,8 @@ from actors import Complete, Tally
 from actors.sansio import stream_state as st
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import AttemptStarted
-from actors.sansio.stream_machine import StreamMachine, StreamPolicy
+from actors.sansio.stream_machine import StreamMachine
+from actors.sansio.stream_policy import StreamPolicy
 from actors.sansio.stream_state import TRANSITIONS, IllegalTransition, StreamEvent, StreamState, advance
 
 from ...fakes import DONE, content, plain_buffer

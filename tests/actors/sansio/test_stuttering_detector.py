@@ -120,6 +120,12 @@ def test_a_counter_that_stood_still_under_new_text_proves_nothing() -> None:
     assert run(*blocks).raw == b"".join(blocks)
 
 
+def test_a_counter_that_moves_only_now_and_then_proves_nothing() -> None:
+    blocks = [block(say("", field="role"), usage={"completion_tokens": 0})]
+    blocks += [block(say(text), usage={"completion_tokens": tokens}) for text, tokens in (("ha", 1), ("ha", 1), (" so", 1), ("!", 9))]
+    assert run(*blocks).raw == b"".join(blocks)
+
+
 def test_a_counter_filled_in_before_it_counts_is_believed_once_it_rises() -> None:
     blocks = [block(say(text), usage={"completion_tokens": tokens}) for text, tokens in (("Hi", 1), ("Hi", 1), (" there", 2))]
     assert run(*blocks).only == "Hi there"
