@@ -367,7 +367,8 @@ class Settings(_Section, frozen=True, kw_only=True):
             ref = UpstreamRef(entry) if isinstance(entry, str) else entry
             timers = {**self.configured_upstreams[ref.upstream].timers, **route.timers}
             candidates.append(Candidate(self._upstream(ref.upstream), ref.model, self._timers(timers)))
-        return Route(route.model, tuple(candidates), self._timers(route.timers), self._recovery(route))
+        # The timers of the stream as a whole (total, keep-alive, client stall) outlive any one attempt: the first upstream's count.
+        return Route(route.model, tuple(candidates), candidates[0].timers, self._recovery(route))
 
     def _timers(self, overrides: dict[str, float]) -> Timers:
         merged = msgspec.structs.replace(self.timers, **overrides)

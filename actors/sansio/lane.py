@@ -220,7 +220,7 @@ class Lane:
         for hypothesis in self.hypotheses:
             said = hypothesis.follow(text, repeat)
             if said is None or (resent and said):
-                self._refuse(hypothesis)
+                self.refused += [hypothesis.shape] * (not hypothesis.shadow)
             else:
                 hypothesis.texts.append(said)
                 alive.append(hypothesis)
@@ -313,10 +313,9 @@ class Lane:
         ready = [hypothesis for hypothesis in self.hypotheses if hypothesis.ready(threshold)]
         if ready:
             best = max(ready, key=lambda hypothesis: hypothesis.score)
-            # Twice or three times is open until the next delta: what is held is dropped either way, which of them it is stays undecided.
-            open_still = isinstance(best, Duplicate) and any(
-                isinstance(other, Duplicate) and other is not best and other.texts == best.texts for other in self.hypotheses
-            )
+            # Twice or three times: what is held is dropped either way; which of them it is, the next delta tells.
+            same = [other for other in self.hypotheses if isinstance(other, Duplicate) and other.texts == best.texts]
+            open_still = isinstance(best, Duplicate) and len(same) > 1
             self._commit(best, ends=open_still or (isinstance(best, Snapshot) and best.ends_on_commit))
             if open_still:
                 self.hypotheses.append(best)
@@ -379,8 +378,7 @@ class Lane:
         for hypothesis in self.hypotheses:
             hypothesis.shadow = True
         if not watch:
-            for hypothesis in self.hypotheses:
-                self.refused.append(hypothesis.shape)
+            self.refused += [hypothesis.shape for hypothesis in self.hypotheses]
             self.hypotheses = []
         self.calm = self.mode is None and not self.hypotheses
 
@@ -399,7 +397,3 @@ class Lane:
     def _completes(self, texts: list[str]) -> bool:
         """Whether the arguments would be complete JSON if the held deltas were `texts`."""
         return self.text.grammar().copy().feed("".join(texts)).complete
-
-    def _refuse(self, hypothesis: Hypothesis) -> None:
-        if not hypothesis.shadow:
-            self.refused.append(hypothesis.shape)

@@ -33,9 +33,6 @@ _RETRY: Final = RetrySettings(backoff_base=0.01, backoff_cap=0.02)
 #: Nothing here takes so long unless it is left over.
 _PATIENCE: Final = 3.0
 
-#: Tasks of connections as such. A request has others: it runs in one of hypercorn's `_handle`.
-_CONNECTIONS: Final = ("trio._highlevel_serve_listeners._run_handler", "hypercorn.trio.tcp_server.", "server.simulator.")
-
 Upstreams: TypeAlias = "Mapping[str, Simulator] | Mapping[str, UpstreamSettings] | Mapping[str, Simulator | UpstreamSettings | str]"
 
 
@@ -152,12 +149,12 @@ class RunningProxy:
         await eventually(lambda: not self.leftovers(), self.leftovers)
 
     def _tasks(self) -> int:
-        """Tasks below the one that opened the proxy, but for those of idle connections: hypercorn keeps one for 5 s, left or not."""
+        """Tasks below the one that opened the proxy, but for a simulator's, which has one for every idle connection."""
         below, count = list(self._opener.child_nurseries), 0
         while below:
             for task in below.pop().child_tasks:
                 below += task.child_nurseries
-                count += not task.name.startswith(_CONNECTIONS)
+                count += not task.name.startswith("server.simulator.")
         return count
 
 

@@ -155,3 +155,21 @@ async def test_row_51_a_missing_or_wrong_key(header: str, path: str, proxy: Runn
 async def test_row_51_a_key_may_come_as_x_api_key(proxy: RunningProxy) -> None:
     answer = await proxy.client.post(CHAT, GOOD, headers={"authorization": "", "x-api-key": CLIENT_KEY})
     assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "status"),
+    [
+        ("/v1/chat/completions", "Bearer wrong", 401),
+        ("/v1/chat/completions", "", 401),
+        ("/chat/completions", "", 404),
+        ("/v1/embeddings", None, 413),
+    ],
+)
+async def test_row_36_an_early_refusal_is_read_although_the_body_is_still_being_sent(
+    path: str, header: str | None, status: int, simulator: Simulator
+) -> None:
+    async with running_proxy(settings_for({"main": simulator}, max_request_body=1_000_000), simulator) as proxy:
+        body = b'{"model":"ok","x":"' + b"x" * 3_000_000 + b'"}'
+        answer = await proxy.root.post(path, body, headers=None if header is None else {"authorization": header})
+        refused(answer, simulator, status)

@@ -75,6 +75,7 @@ def make_outcome(end: End = End.DONE, fault: Fault | None = None, **changes: Any
         done_added=True,
         replayed=1,
         repairs=Counter({"B1": 1}),
+        loops=Counter({"observe": 1}),
     )
     values: dict[str, Any] = {
         "end": end,
@@ -133,6 +134,7 @@ def test_the_canonical_line_says_everything_about_a_stream(logs: Logs) -> None:
         "holds": 2,
         "longest_hold_ms": 31.2,
         "repairs": {"B1": 1},
+        "loops": {"observe": 1},
         "skipped": 1,
         "keepalives": 3,
         "replayed": 1,

@@ -107,6 +107,7 @@ def test_a_stream_is_counted_once_in_every_metric_it_concerns() -> None:
             labelled("hold_seconds_sum"): 0.03,
             labelled("repairs_total", shape="A1"): 2,
             labelled("repairs_total", shape="done"): 1,
+            labelled("loops_total", action="observe"): 1,
             labelled("buffer_flushes_total", policy="age"): 1,
             labelled("buffer_flushes_total", policy="confidence"): 3,
             labelled("events_skipped_total"): 1,

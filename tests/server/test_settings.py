@@ -83,11 +83,22 @@ def test_route_goes_before_upstream_before_general() -> None:
     assert (main.timers.connect, main.timers.first_token, main.timers.idle) == (1.0, 10.0, math.inf)
     assert (spare.timers.connect, spare.timers.first_token, spare.timers.idle) == (1.0, 2.0, math.inf)
     # The stream as a whole belongs to no upstream.
-    assert (found.timers.first_token, found.timers.idle) == (2.0, math.inf)
+    assert (found.timers.first_token, found.timers.idle) == (10.0, math.inf)
     assert (main.model, spare.model) == (None, "other")
     assert found.recovery.retries == 7
     assert found.recovery.strategy("cut") is Strategy.FAIL
     assert settings.route_table().find("n") is None
+
+
+def test_the_timers_of_the_whole_stream_are_those_of_a_route_s_first_upstream() -> None:
+    upstreams = {
+        "main": UpstreamSettings(base_url="http://a/v1", timers={"total": 7.0, "keepalive_after": 3.0}),
+        "spare": UpstreamSettings(base_url="http://b/v1", timers={"total": 9.0}),
+    }
+    route = RouteSettings(model="m", upstreams=("main", "spare"), timers={"keepalive_after": 1.0})
+    found = Settings(configured_upstreams=upstreams, configured_routes=(route,)).route_table().find("m")
+    assert found is not None
+    assert (found.timers.total, found.timers.keepalive_after) == (7.0, 1.0)
 
 
 def test_without_routes_every_upstream_serves_every_model_in_file_order() -> None:
