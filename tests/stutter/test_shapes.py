@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_shape_in_text(shape: str, style: Envelope) -> None:
         blocks = write(stream, style)
         result = play(blocks)
         assert is_subsequence(text_of(clean), result.only)
-        assert max(result.held, default=0) <= 0.4
+        assert max(result.held, default=0) <= 0.4 + 1e-9
         assert not result.late_first
         if shape in NEVER_EXACT or style not in PROVES.get(shape, ENVELOPES):
             assert result.only != text_of(clean)
@@ -104,10 +105,12 @@ def test_no_injection_loses_text(tokens: list[str], shape: str, chunking: str, s
     deltas = cut(tokens, chunking, rng)
     if len(deltas) < 6 or deltas[1].startswith(deltas[0]):
         return  # a text whose second delta begins with its first, after a proven repeat of that: no detector could tell
+    if shape == "C3" and any(delta == following for delta, following in itertools.pairwise(deltas)):
+        return  # "x x" before "y y z z" where every delta comes twice from y on, or from x on: the same stream
     clean = build(deltas, rng, gap=CHUNKINGS[chunking])
     result = play(write(SHAPES[shape](clean, rng), style))
     assert is_subsequence(text_of(clean), result.only)
-    assert max(result.held, default=0) <= 0.4
+    assert max(result.held, default=0) <= 0.4 + 1e-9
     assert not result.late_first
     assert not result.buffer.holding
 
