@@ -45,7 +45,7 @@ LINES: Final = 6
 LINE_TIMES: Final = 8
 #: ... but not if it is short: a batch of items classified as "negative" is no loop. The longest common label (Likert scales) has 26.
 _LINE_LENGTH: Final = 30
-#: A unit is found by the lane's last characters recurring. Recorded prose of 500 KB has next to no pair of so many within a window.
+#: A unit is found by the last characters recurring in the window. Guessed: fewer would be tried in vain more often, which costs time only.
 _TAIL: Final = 32
 #: Recurrences that are tried as the unit's length: a unit may hold its own last characters several times.
 _TRIES: Final = 8
@@ -185,7 +185,7 @@ class _Lane:
         self._fence = ""  # the marker of the open code block
         self._period = 0  # length of the unit that the window ends with, 0 if it does not end with repetitions
         self._run = 0  # characters that the unit's repetitions fill
-        self._needed = 0  # characters that they must fill to be a loop
+        self._needed = 0  # characters that they must fill to be a loop, 0 until it is asked
 
     def read(self, delta: Delta) -> Loop | None:
         """Looks at all whole blocks that are unread."""
@@ -254,28 +254,30 @@ class _Lane:
         else:
             self._search()
         period = self._period
-        if not period or self._run < self._needed or self._run < period * self._policy.repetitions:
+        if not period or self._run < max(self._policy.characters, period * self._policy.repetitions):
+            return None
+        if not self._needed:
+            self._needed = self._policy.characters * (1 if reads_as_prose(window[-period:]) else DATA_FACTOR)
+        if self._run < self._needed:
             return None
         return Loop(delta.choice, delta.field, self._position, window[-period:][:_SHOWN], period, self._run // period, lines=False)
 
     def _search(self) -> None:
-        """Finds the unit that the window's end repeats, the shortest of those that reach farthest."""
+        """Finds the unit that the window's end may repeat: of several, the one that reaches farthest back."""
         window, size = self._window, len(self._window)
         tail, end = window[-_TAIL:], size - 1
-        self._period = self._run = 0
+        self._period = self._run = self._needed = 0
         for _ in range(_TRIES):
             at = window.rfind(tail, 0, end)
-            shift = size - _TAIL - at
-            if at < 0 or shift > self._policy.window - BLOCK:
+            if at < 0:
                 break
+            shift = size - _TAIL - at
             run = _run_of(window, shift)
-            if run >= 2 * shift and run > self._run:
+            if run > self._run:
                 self._period, self._run = shift, run
             if 2 * run >= size:
                 break
             end = at + _TAIL - 1
-        if self._period:
-            self._needed = self._policy.characters * (1 if reads_as_prose(window[-self._period :]) else DATA_FACTOR)
 
     def _find_lines(self, delta: Delta) -> Loop | None:
         span = min(2 * self._policy.characters, self._policy.window)

@@ -34,6 +34,10 @@ THOUGHT: Final = (
     "must be the speed of the first train. So the second one closes the gap in four hours. But that cannot be right, because the answer "
     "should be three.\n\n"
 )
+PAGE: Final = " ".join(random.Random(3).choices(PROSE.split(), k=560)) + "\n"
+# Its own last characters stand in its middle, too, and each block ends at the same place of it: the first unit tried is a wrong one.
+_ECHO: Final = "the distance between the two is the speed of the first train; and so the second train closes the gap in four hours. So: ? "
+ECHO: Final = f"First, {_ECHO}Then {_ECHO}"
 
 
 def watch(
@@ -62,11 +66,12 @@ LOOPS: Final = {
     "one letter": "o" * 5000,
     "one phrase": "I am not able to do that, " * 100,
     "a paragraph of thoughts": THOUGHT * 14,
-    "a whole page, longer than half the window": PROSE * 6 * 2 + (PROSE * 6 + "And so it goes on. ") * 12,
+    "a whole page, longer than half the window": PAGE * 12,
     "a paragraph that contains its own end twice": "It is so, and so on, and so on. Then it is not, and so on. " * 60,
     "after a long and sensible beginning": "".join(f"{PROSE}({n}) " for n in range(20)) + "the the " * 400,
     "one Chinese character": "的" * 4000,
     "a Chinese sentence": "让我再想一想这个问题。" * 300,
+    "a Burmese sentence, with more marks than letters": "ကျွန်တော် ပြန်စဉ်းစားပါမယ်။ " * 120,
     "a Hindi sentence": "मुझे इस पर फिर से सोचना चाहिए। " * 120,
     "one line": "Let me check the file again.\n" * 120,
     "a few lines in no order": mixed(
@@ -79,6 +84,7 @@ LOOPS: Final = {
     "zeros without end": "The result is 0." + "0" * 30_000,
     "exclamation marks without end": "!" * 30_000,
     "rows without end": '{"id": 1, "name": "user"},\n' * 2000,
+    "after data that did not suffice": "0, " * 1000 + "I hope this helps! " * 200,
     "a list without end": "- check the file\n- read the tests\n" * 1200,
 }
 
@@ -93,10 +99,14 @@ def test_a_loop_is_found_in_every_text_lane(name: str, field: Field) -> None:
     assert loop.times >= 8
 
 
-@pytest.mark.parametrize("unit", ["The ", "o", "Let me think about it once more. ", THOUGHT.replace("\n\n", " "), "让我再想一想这个问题。"])
+@pytest.mark.parametrize(
+    "unit",
+    ["The ", "o", "Let me think about it once more. ", ECHO, THOUGHT.replace("\n\n", " "), "让我再想一想这个问题。"],
+)
 @pytest.mark.parametrize("before", [0, 100, 3000])
 def test_a_loop_is_found_soon_after_it_is_one(unit: str, before: int) -> None:
     prologue = (PROSE * 10)[:before] + "\n"
+    assert BLOCK % len(ECHO) == 0
     loop = watch(prologue + unit * (20_000 // len(unit)))
     assert loop is not None
     soonest = max(DEFAULT.characters, DEFAULT.repetitions * len(unit))
@@ -185,6 +195,7 @@ NOT_LOOPS: Final = {
     "code in a block": "Here:\n\n```python\n" + "print('I hope this helps everybody')\n" * 900 + "```\nDone.\n",
     "code in a block of tildes with backticks in it": "~~~~ md\n```\n~~~\n" + "I hope this helps! " * 900,
     "code in a nested block": "````markdown\n```python\n" + "x = 1\n" * 30 + "```\n" + "I hope this helps! " * 900 + "\n````\n",
+    "code in a block that shows how one begins": "```\n```python\n" + "I hope this helps! " * 900 + "\n```\n",
     "code in a block inside a list": "1. So:\n\n    ```sh\n" + "    echo I hope this helps everybody\n" * 900 + "    ```\n",
     "code in a block inside a quotation": "> ```\n" + "> I hope this helps everybody who reads it\n" * 900,
     "a list of equal items": "- the item is not available\n" * 500,

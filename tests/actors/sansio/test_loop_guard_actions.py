@@ -91,12 +91,14 @@ def test_nothing_is_cut_that_the_model_has_finished() -> None:
 
 
 def test_what_was_sent_is_judged_and_not_what_came() -> None:
-    snapshots = [PROSE[:at] for at in range(20, len(PROSE), 40)] + [PROSE] * 40
+    truth = PROSE[:59] + "\n"
+    truth = truth * 8 + PROSE
+    snapshots = [truth[:at] for at in range(490, 570, 10)]
     assert watch(snapshots) is not None
     stream = guarded("cut")
     stream.start()
     stream.data(*map(content, snapshots), finish(), DONE)
-    assert stream.text() == PROSE
+    assert stream.text() == snapshots[-1]
     assert (stream.end, stream.tally.loops) == (Complete(), {})
 
 
