@@ -7,20 +7,12 @@ from typing import Final
 from .stream import PROVING, Negative, split, text
 
 SPEECH: Final[tuple[Negative, ...]] = (
-    split("laughter and nothing else", "equal neighbour", "ha|ha|ha|ha"),
-    split("laughter, then a word", "equal neighbour", "哈|哈|哈|，你真有趣"),
-    split("laughter after a word", "equal neighbour", "Well,| heh| heh| heh"),
-    split("laughter inside", "equal neighbour", "That| was| so| funny| lol| lol| lol| I| cried"),
     split("laughter twice, apart", "equal neighbour", "ha|ha|!| I| said| ha|ha|!| again"),
     split("laughter that ends in a longer one", "prefix extension", "Oh| ha| ha| hahaha| stop"),
     split("two kinds of laughter", "doubled deltas", "Santa| says| ho| ho| ho|,| the| witch| he| he| he|."),
     split("two kinds of laughter, nothing between", "doubled deltas", "(|chorus|)| na| na| na| hey| hey| hey| goodbye"),
     split("laughter, interrupted each time", "equal to the delta before last", "ha|!|ha|!|ha|!"),
     split("stammer with dashes", "prefix extension", "I|-| I|-| I| don't| know"),
-    split("stammer with dashes in the deltas", "prefix extension", "I-| I-| I-| I don't know"),
-    split("stammered first letter", "prefix extension", "b|-|b|-|b|-|but| why"),
-    split("stammer in an answer that began with a blank", "cumulative from offset 0", " I| I| I'll| try| again"),
-    split("w w w", "equal neighbour", "Look| at| w|w|w|.|site"),
     split("very, very", "equal neighbour", "It| is| very| very| good|,| very| very| good| indeed"),
     split("had had", "equal neighbour", "James|,| while| John| had| had| had|,| had| had| had| had|;| had| had| had| had"),
     split("that that is", "equal neighbour", "That| that| is| is| that| that| is| not| is| not"),
@@ -29,14 +21,14 @@ SPEECH: Final[tuple[Negative, ...]] = (
     split("knock knock", "equal neighbour", "Knock|,| knock|.|\n|Who|'s| there|?|\n|Knock|.|\n|Knock| who|?"),
     split("there, there", "equal neighbour", "There|,| there|.| There| is| no| need|."),
     split("no no no, yes yes yes", "doubled deltas", "He| said| no| no| no| but| meant| yes| yes| yes"),
-    split("blah blah yada yada", "doubled deltas", "and| so| on|:| blah| blah| yada| yada|."),
-    split("left left, right right", "doubled deltas", "Step| left| left| right| right|,| then| turn|."),
     split("up up down down", "doubled deltas", " up| up| down| down| left| right| left| right| B| A"),
     split("Twinkle, twinkle in syllables", "doubled deltas", " do| do| sol| sol| la| la| sol|\n| fa| fa| mi| mi| re| re| do"),
     split("Twinkle, twinkle in letters", "doubled deltas", "Notes|:\n|C| C| G| G| A| A| G|\n|F| F| E| E| D| D| C|\n|."),
     split("each word twice, as asked", "doubled deltas", "the|the| cat|cat| sat|sat| down|down| here|here"),
     # Without a proof in the envelope this is, byte for byte, a stream in which every delta is sent twice (see twins.py).
-    split("each token twice, as asked", "doubled deltas", "Once|Once| there| there| lived| lived| nine| nine| kings| kings", styles=PROVING),
+    split(
+        "each token twice, as asked", "doubled deltas", "Once|Once| there| there| lived| lived| nine| nine| kings| kings", styles=PROVING
+    ),
     split("each word three times, as asked", "doubled deltas", "Go|Go|Go| slow| slow| slow| please| please| please| ok", styles=PROVING),
     text(
         "Frère Jacques, line by line",
@@ -49,12 +41,13 @@ SPEECH: Final[tuple[Negative, ...]] = (
         "doubled deltas",
         "Fr|ère| Jacques|,| Fr|ère| Jacques|,\n|Dor|mez|-vous|?| Dor|mez|-vous|?\n|Din|,| dan|,| don|.| Din|,| dan|,| don|.",
     ),
-    split("three blind mice", "doubled deltas", "Three blind mice,\n|Three blind mice,\n|See how they run,\n|See how they run,\n|They all ran"),
+    split(
+        "three blind mice", "doubled deltas", "Three blind mice,\n|Three blind mice,\n|See how they run,\n|See how they run,\n|They all ran"
+    ),
     split("row, row", "cumulative from offset 0", "Row|,| row|,| row| your| boat|\n|Gently|\n|Row|,| row|,| row| your| raft"),
     split("a chorus between verses", "cumulative from offset 0", "[Chorus]\n|La la la\n|[Verse]\n|I walk\n|[Chorus]\n|La la la\n|[End]"),
     split("a chorus at both ends", "restart without marker", "We| will| rock| you|\n|Buddy| you|'re| a| boy|\n|We| will| rock| you|\n"),
     split("a chorus that comes back changed", "restart without marker", "Let| it| be|,|\nWhisper| words|\nLet| it| be|,| let| it| go"),
-    split("blues: the first line twice", "equal neighbour", "The thrill is gone away\n|The thrill is gone away\n|You know you done me wrong\n"),
     split(
         "verse in two large chunks, then whole",
         "size outlier",
@@ -67,18 +60,14 @@ SPEECH: Final[tuple[Negative, ...]] = (
         "Twinkle, twinkle, little star, how I wonder what you are! |Up above the world so high, like a diamond in the sky. |"
         "Twinkle, twinkle, little star, how I wonder what you are! Up above the world so high, like a diamond in the sky. |The end.",
     ),
-    split("a mantra in one large chunk each", "equal neighbour", "I am calm and I am strong and nothing at all can disturb me today. |" * 3 + "Om."),
     split(
-        "a paragraph twice in large chunks, as asked",
+        "a mantra in one large chunk each",
         "equal neighbour",
-        "Here it is twice:\n\n|All happy families are alike; each unhappy family is unhappy in its own way.\n\n|"
-        "All happy families are alike; each unhappy family is unhappy in its own way.\n\n|That was Tolstoy.",
+        "I am calm and I am strong and nothing at all can disturb me today. |" * 3 + "Om.",
     ),
     split("repeat after me", "cumulative from offset 0", "Repeat| after| me|:| I| will|.| Repeat| after| me|:| I| won't|."),
     split("parrot", "equal neighbour", "Hello|.| Hello|.| Polly| wants| a| cracker|.| Polly| wants| a| cracker|."),
-    split("echo fades", "head of the delta before", "HELLO|...| HELL|...| HEL|...| HE|..."),
     split("echo shrinks by words", "older snapshot again", "who goes there|who goes|who|."),
-    split("the echo of a valley", "equal neighbour", "Hello!| Hello| Hello| hello| hello|..."),
     split("self-correction", "restart without marker", "The| answer| is| 4|.| Wait|,| no|.| The| answer| is| 5|."),
     split("the model begins again by itself", "restart without marker", "Sure|,| here| is|\n\n|Sure|,| here| is| the| poem|:\n"),
     split("the model begins again at once", "restart without marker", "I|'ll| help|I|'ll| help| you| now"),
@@ -93,20 +82,15 @@ SPEECH: Final[tuple[Negative, ...]] = (
     split("onomatopoeia, Japanese", "doubled deltas", "どき|どき|して|、|わく|わく|する"),
     split("drum beats", "equal to the delta before last", "boom| clap| boom| boom| clap| boom| clap| boom| boom| clap"),
     split("cheering", "doubled deltas", "Two|,| four|,| six|,| eight|!| Go| go| go|!| Win| win| win|!| Go|!"),
-    split("a rhyme that counts", "cumulative from offset 0", "Ten| green| bottles|\n|Ten| green| bottles|\n|And| if| one| fell|\n|Nine| green|"),
-    split("house that Jack built", "overlap", "This is the house that Jack built.\n|This is the malt that lay in| the house that Jack built.\n|This is"),
+    split(
+        "a rhyme that counts",
+        "cumulative from offset 0",
+        "Ten| green| bottles|\n|Ten| green| bottles|\n|And| if| one| fell|\n|Nine| green|",
+    ),
     split("Who's on first", "equal neighbour", "Who|'s| on| first|.| Who| is| on| first|?| Who|.| Who|?| Who|.| Naturally|."),
-    split("translation that says the same", "restart without marker", "Taxi| Hotel| Radio|.| In| German|:| Taxi| Hotel| Radio|."),
-    split("translation equal to the original, whole", "size outlier", "Bon|jour|!| = |Bonjour!"),
     split("two languages, one greeting", "equal neighbour", "Hallo|!|\n|Hallo|!| (Dutch)|\n|Hallo|!"),
-    split("quote of all before", "size outlier", 'I| came|,| I| saw| – "|I came, I saw|" – and so on'),
-    split("quote that begins with the beginning", "cumulative from offset 0", 'Yes|Yes, I said "Yes"|, and went'),
     split("spelling", "prefix extension", "bee|:| b|-|e|-|e|;| be|-|e"),
-    split("book, bookkeeper", "prefix extension", "book|bookkeeper| keeps| book"),
-    split("a rule quoted, then kept", "delta begins the text so far", "Do not|:| Do not panic|.| Do| not|."),
     split("spelled doubled letters", "doubled deltas", "b|o|o|k|k|e|e|p|e|r"),
     split("Mississippi", "equal to the delta before last", "M|i|s|s|i|s|s|i|p|p|i"),
     split("alphabet doubled, eight letters", "doubled deltas", "A|A|B|B|C|C|D|D|E|E|F|F|G|G|H|H|.", styles=PROVING),
-    split("AaBb", "case-folded pairs", "A|a|B|b|C|c|A|a|."),
-    split("The, then There", "prefix extension", "The|There| you| go|,| The|rest"),
 )

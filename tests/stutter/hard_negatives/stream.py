@@ -72,6 +72,7 @@ class Event:
       keys: order of the keys of a choice.
       comment: a comment line in front of it, "" for none.
       choices: False writes `"choices": []`.
+      message: all text so far, which Perplexity sends beside the delta.
     """
 
     parts: tuple[Part, ...] = ()
@@ -84,6 +85,7 @@ class Event:
     keys: tuple[str, ...] = ()
     comment: str = ""
     choices: bool = True
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ class Negative:
       rule: what would have to be believed to damage it.
       events: without the role event in front and the finish event behind, unless `bare`.
       report: the public report it comes from, as STUTTER names it.
-      styles: the envelopes in which it is legitimate; fewer than all only where the events fix the envelope themselves, or where nothing but the
-        envelope tells it from a fault (then the reason stands beside it).
+      styles: the envelopes in which it is legitimate; fewer than all only where the events fix the envelope themselves, or where
+        nothing but the envelope tells it from a fault (then the reason stands beside it).
       profiles: upstream profiles under which it must pass.
       bare: the events are the whole stream, finish included.
     """
@@ -147,7 +149,7 @@ def write(negative: Negative, style: str) -> list[bytes]:
         said = any(part.text for part in event.parts)
         tokens += rng.randint(1, 3) * said
         heads += said
-        body = _body(event, style, rng, tokens, head=said and heads == 1, first=place == 0 and not negative.bare)
+        body = _body(event, style, rng, place, tokens, head=said and heads == 1, first=place == 0 and not negative.bare)
         comment = f": {event.comment}\n\n" if event.comment else ""
         blocks += [comment.encode()] * bool(comment) + [b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"]
     if style == "usage last":
@@ -164,7 +166,7 @@ def write(negative: Negative, style: str) -> list[bytes]:
     return [*blocks, b"data: [DONE]\n\n"]
 
 
-def _body(event: Event, style: str, rng: random.Random, tokens: int, *, head: bool, first: bool) -> dict[str, Any]:
+def _body(event: Event, style: str, rng: random.Random, place: int, tokens: int, *, head: bool, first: bool) -> dict[str, Any]:
     name = event.id if event.id is not None else "chatcmpl-0"
     if style == "rotating ids" and event.id is None:
         name = "".join(rng.choices(_LETTERS, k=24))
@@ -180,7 +182,7 @@ def _body(event: Event, style: str, rng: random.Random, tokens: int, *, head: bo
     if style == "obfuscation":
         body["obfuscation"] = "".join(rng.choices(_LETTERS, k=rng.randint(6, 14)))
     elif style == "padding":
-        body["p"] = "abcdefghijklmnopqrstuvwxyz0123456789"[: rng.randint(1, 36)]
+        body["p"] = "abcdefghijklmnopqrstuvwxyz0123456789"[: 1 + 11 * place % 36]  # neighbours differ; chance has rows of its own
     body.update(event.extra)
     return body
 
@@ -201,6 +203,8 @@ def _choices(event: Event, style: str, rng: random.Random, *, head: bool, first:
             entry["text"] = legacy[0]
         else:
             entry["delta"] = _delta(parts, style, first=first, closing=event.finish is not None)
+        if event.message:
+            entry["message"] = {"role": "assistant", "content": event.message}
         entry["logprobs"] = _logprobs(event, parts, style, rng)
         entry["finish_reason"] = event.finish
         entries.append(_in_order(entry, event, style, rng, head=head))
