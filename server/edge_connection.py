@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import select
 import socket
 import sys
 from contextlib import asynccontextmanager
@@ -44,10 +43,8 @@ _log: Final = logging.getLogger("evenflow.edge")
 #: several a thousand clients that come at once do not wait a thousand passes.
 _ACCEPTORS: Final = 16
 _READ: Final = 65_536
-#: Bytes of further requests taken while one is being answered; beyond it nothing is read. Clients of LLMs send none.
-_AHEAD: Final = 65_536
-#: Seconds between two looks at a peer from which nothing is read.
-_SWEEP: Final = 0.5
+#: Bytes of further requests that are taken while one is being answered, a bound on memory. Clients of LLMs send none.
+_AHEAD: Final = 1024 * 1024
 #: Seconds for which a client that was refused may go on sending before its connection is closed; nginx's lingering_timeout is 5.
 _LINGER: Final = 2.0
 
@@ -139,12 +136,12 @@ class Connection:
         self._deadline = trio.current_time() + self._limits.header_timeout
 
     async def _receive(self) -> bytes:
-        """The next bytes, b"" if the client is gone."""
+        """The next bytes, b"" if the client is gone or counts as gone."""
+        if self._protocol.is_waiting_for_us and self._protocol.unread > _AHEAD:
+            # Whoever stops reading instead does not see the FIN behind what is unread, and a silent upstream would never be let go.
+            _log.info("a connection was closed: its client sent more than %d bytes ahead of their turn", _AHEAD)
+            return b""
         try:
-            while self._protocol.is_waiting_for_us and self._protocol.unread >= _AHEAD:
-                if _has_left(self._stream.socket):
-                    return b""
-                await trio.sleep(_SWEEP)
             return bytes(await self._stream.receive_some(_READ))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
@@ -203,12 +200,20 @@ class _Applications(TaskGroup):
 
 
 async def _put(inbox: trio.MemorySendChannel[Any], message: Any) -> None:
-    """Hand over a message. `http.disconnect` never waits: whoever says it may be the application itself, in its last send."""
+    """Hand over a message.
+
+    `http.disconnect` does so without a checkpoint. It is the application's own last send that says it, and one that answers by
+    cancelling itself (quart-trio does) must not stop that send halfway: the connection would be neither used again nor closed.
+    """
     if message["type"] == "http.disconnect":
         inbox.close()
         return
     try:
-        await inbox.send(message)
+        try:
+            # Without a checkpoint: what came in one read is read to its end before the application may answer.
+            inbox.send_nowait(message)
+        except trio.WouldBlock:
+            await inbox.send(message)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # nobody reads it any more
 
@@ -277,14 +282,3 @@ def _config(limits: EdgeSettings) -> Config:
     config.errorlog = _log
     config.accesslog = None
     return config
-
-
-def _has_left(sock: trio.socket.SocketType) -> bool:
-    """Whether the peer closed or reset, though bytes of it are unread. Told by Linux; elsewhere only a reset is."""
-    if sock.fileno() < 0:
-        return True
-    if not hasattr(select, "poll"):  # Windows
-        return False
-    poll = select.poll()
-    poll.register(sock.fileno(), getattr(select, "POLLRDHUP", 0))
-    return bool(poll.poll(0))

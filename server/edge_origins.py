@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from actors import error_json
-
+from .edge_guard import Refusal
 from .log import printable
 from .settings import Address
 
@@ -39,19 +38,21 @@ class Visitors:
     Args:
       hosts: names without port, IPv6 addresses in brackets; None takes any.
       origins: as a browser spells them, `https://host[:port]`.
+      refused: told of every request that was refused here.
     """
 
-    def __init__(self, hosts: frozenset[str] | None, origins: frozenset[str]) -> None:
+    def __init__(self, hosts: frozenset[str] | None, origins: frozenset[str], refused: Callable[[Refusal], None] = lambda _: None) -> None:
         self._hosts = hosts
         self._origins = origins
+        self._refused = refused
 
     @classmethod
-    def of(cls, settings: Settings) -> Visitors:
+    def of(cls, settings: Settings, refused: Callable[[Refusal], None] = lambda _: None) -> Visitors:
         """Those of the main listener."""
         address, edge = Address.parse(settings.bind), settings.edge
         own = f"[{address.host}]" if ":" in address.host else address.host
         hosts = _THIS_MACHINE | {own.lower()} | {host.lower() for host in edge.allowed_hosts}
-        return cls(hosts if address.is_loopback or edge.allowed_hosts else None, frozenset(edge.cors_origins))
+        return cls(hosts if address.is_loopback or edge.allowed_hosts else None, frozenset(edge.cors_origins), refused)
 
     async def answered(self, scope: Any, send: Send) -> bool:
         """Whether the request was answered here: its Host is not ours, or it only asks what a page may do."""
@@ -60,7 +61,7 @@ class Visitors:
         # Without a Host it is HTTP/1.0, which no browser speaks.
         if host is not None and self._hosts is not None and _name(host) not in self._hosts and scope["path"] not in _OPEN_TO_ALL:
             told = f"the host '{printable(host)}' is none of this proxy's names; add it to edge.allowed_hosts"
-            await _refuse(send, 421, f"{told} (EVENFLOW_EDGE__ALLOWED_HOSTS)", "wrong_host")
+            await self._refuse(send, Refusal(421, "wrong_host", f"{told} (EVENFLOW_EDGE__ALLOWED_HOSTS)"))
             return True
         if scope["method"] != "OPTIONS" or not origin or b"access-control-request-method" not in headers:
             return False
@@ -70,7 +71,7 @@ class Visitors:
             await send({"type": "http.response.body", "body": b""})
         else:
             told = f"pages of '{printable(origin)}' may not ask; add it to edge.cors_origins (EVENFLOW_EDGE__CORS_ORIGINS)"
-            await _refuse(send, 403, told, "foreign_origin")
+            await self._refuse(send, Refusal(403, "foreign_origin", told))
         return True
 
     def sending(self, scope: Any, send: Send) -> Send:
@@ -84,6 +85,13 @@ class Visitors:
             await send(message)
 
         return sending
+
+    async def _refuse(self, send: Send, refusal: Refusal) -> None:
+        self._refused(refusal)
+        body = refusal.body()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _told(self, scope: Any) -> list[tuple[bytes, bytes]]:
         if not self._origins:
@@ -109,10 +117,3 @@ def _permission(headers: dict[bytes, str]) -> list[tuple[bytes, bytes]]:
         (b"access-control-allow-headers", allowed.encode()),
         (b"access-control-max-age", _REMEMBERED),
     ]
-
-
-async def _refuse(send: Send, status: int, message: str, code: str) -> None:
-    body = error_json(message, "invalid_request_error", code)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

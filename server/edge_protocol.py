@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import h11
-import trio
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.events import Body, EndBody, Event, Response
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
@@ -120,12 +119,6 @@ class EdgeProtocol(H11Protocol):
     def _is_last_response(self) -> bool:
         """Nobody reads the rest of a body that was not wanted, and a server that stops takes no further request: then say so."""
         return self._h11.their_state in (h11.SEND_BODY, h11.ERROR) or self.context.terminated.is_set()
-
-    async def _maybe_recycle(self) -> None:
-        # In here the application is told `http.disconnect`, by its own last send. One that answers by cancelling itself (quart-trio)
-        # must not stop us halfway, or the connection would be neither used again nor closed. Nothing in here waits for a client.
-        with trio.CancelScope(shield=True):
-            await super()._maybe_recycle()
 
     async def _refuse(self, refusal: Refusal) -> None:
         self._refused(refusal)

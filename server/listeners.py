@@ -1,8 +1,8 @@
-"""The listening sockets, made by ourselves and handed to hypercorn as descriptors.
+"""The listening sockets.
 
-Three things are ours to say about them: a clear error where an address cannot be had, a backlog that survives a thousand clients at
-once, and TCP_USER_TIMEOUT, which is the only thing that ends a connection whose client takes no byte (hypercorn shields its writes
-from every deadline). Accepted sockets inherit these options on Linux; elsewhere what does not exist is left out.
+Owns a clear error where an address cannot be had, a backlog that survives a thousand clients at once, and TCP_USER_TIMEOUT, by which
+the kernel ends a connection whose client takes no byte even where nobody waits for a write. Accepted sockets inherit these options on
+Linux; elsewhere what does not exist is left out.
 """
 
 from __future__ import annotations

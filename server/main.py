@@ -104,10 +104,11 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
             keys=settings.client_keys if not Address.parse(settings.admin_bind).is_loopback else (),
         )
         proxy = Proxy(services.base_url, _url(admin_socket), services)
-        edge = Edge(Visitors.of(settings), V1(services), create_app(services))
+        count_refusal = partial(_count_refusal, metrics)
+        edge = Edge(Visitors.of(settings, count_refusal), V1(services), create_app(services))
         async with (
             open_edge(admin, admin_socket, settings.edge, grace=1.0),
-            open_edge(edge, main_socket, settings.edge, grace=settings.drain, refused=partial(_count_refusal, metrics)),
+            open_edge(edge, main_socket, settings.edge, grace=settings.drain, refused=count_refusal),
         ):
             try:
                 yield proxy

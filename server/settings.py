@@ -272,6 +272,7 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     proxy: Annotated[
         Secret | None, _text("URL of a forward proxy, or `env:NAME`; HTTP_PROXY and the like are not read", "http://proxy:3128")
     ] = None
+    transport: Annotated[Literal["own", "httpx"], _text("evenflow's own, or httpx's: slower, and always used with a proxy")] = "own"
     models: Annotated[tuple[str, ...], _text("model names that /v1/models lists while the upstream is down", '["qwen3:8b"]')] = ()
     timers: Annotated[dict[str, float], Meta(extra={"table": TimersSettings, "partial": True})] = field(default_factory=dict)
     breaker: Annotated[dict[str, int | float | str], Meta(extra={"table": BreakerSettings, "partial": True})] = field(default_factory=dict)
@@ -392,6 +393,7 @@ class Settings(_Section, frozen=True, kw_only=True):
             headers=tuple((header, value.reveal()) for header, value in table.headers.items()),
             ca_file=table.ca_file,
             proxy=table.proxy.reveal() if table.proxy is not None else None,
+            transport=table.transport,
             breaker=self.breaker_of(name),
         )
 

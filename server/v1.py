@@ -204,7 +204,7 @@ class V1:
 
 
 async def _watch_disconnect(receive: Receive, processor: StreamProcessor | RelayProcessor, outlet: AsgiOutlet) -> None:
-    """Tell the processor when the client leaves. Without this nobody would notice: hypercorn swallows what is sent after."""
+    """Tell the processor when the client leaves. Without this nobody would notice: what is sent after is swallowed."""
     while (await receive())["type"] != "http.disconnect":
         pass
     if not outlet.ending:

@@ -193,10 +193,11 @@ async def test_a_refused_head_request_has_no_body(proxy: RunningProxy) -> None:
 
 
 async def test_refusals_are_counted(proxy: RunningProxy) -> None:
-    async with connected(proxy.base_url) as connection:
-        await connection.send(get(b"Upgrade: h2c"))
-        await connection.closed()
-    assert b'evenflow_requests_total{endpoint="other",status_class="4xx"} 1.0' in (await proxy.admin.get("/metrics")).body
+    for wrong in (get(b"Upgrade: h2c"), get(line=b"GET / HTTP/1.1", host=b"evil.example")):
+        async with connected(proxy.base_url) as connection:
+            await connection.send(wrong)
+            await connection.closed()
+    assert b'evenflow_requests_total{endpoint="other",status_class="4xx"} 2.0' in (await proxy.admin.get("/metrics")).body
 
 
 @pytest.mark.parametrize("name", ["CL.TE", "Upgrade h2c"])
