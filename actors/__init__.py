@@ -1,31 +1,39 @@
 """The product's heart: everything between an accepted request and its upstreams. Never imports server/."""
 
-from .attempts import Attempts, FirstLook
+from .admission import REJECTIONS, Admission, AdmissionPolicy, AdmissionStatistics, Rejection, Visit
+from .attempts import Attempts
 from .circuit_breaker import CircuitBreaker, open_circuit_breaker
 from .errors import BreakerGone, ClientGone, ClientStalled, UpstreamError
+from .first_look import FirstLook
 from .outcome import End, Outcome, Party, Phase, Tally
 from .outlet import Outlet, ResponseHead
 from .relay import RelayProcessor
 from .routes import Candidate, Route, RouteTable, Secret, Timers, Upstream, seconds_or_off
-from .sansio.breaker_state import MODES, BreakerPolicy, BreakerStatistics, Mode, StateName
+from .sansio.breaker_state import MODES, BreakerPolicy, BreakerStatistics, CircuitStatistics, Mode, StateName, circuit_name, upstream_of
 from .sansio.effects import Complete, Failed
 from .sansio.error_recovery import STRATEGIES, RecoveryPolicy, Strategy
 from .sansio.faults import Fault, FaultKind, error_json
 from .sansio.headers import to_upstream
 from .sansio.loop_guard import LoopGuard, LoopPolicy
 from .sansio.request_body import BadRequest, RequestFacts, read_request
+from .sansio.resume_plan import strategies_for
 from .sansio.retry_budget import RetryBudgetPolicy
 from .sansio.smart_buffer import BufferPolicy, SmartBuffer
 from .sansio.stream_machine import StreamMachine
 from .sansio.stream_policy import StreamPolicy
 from .sansio.stuttering_detector import StutteringDetector, StutterPolicy
+from .sansio.upstream_history import Learned, UpstreamHistory
 from .stream_processor import StreamProcessor
 from .upstream import UpstreamClient, UpstreamRequest, open_upstream_client
 from .writer import ResponseHeaders
 
 __all__ = [
     "MODES",
+    "REJECTIONS",
     "STRATEGIES",
+    "Admission",
+    "AdmissionPolicy",
+    "AdmissionStatistics",
     "Attempts",
     "BadRequest",
     "BreakerGone",
@@ -34,6 +42,7 @@ __all__ = [
     "BufferPolicy",
     "Candidate",
     "CircuitBreaker",
+    "CircuitStatistics",
     "ClientGone",
     "ClientStalled",
     "Complete",
@@ -42,6 +51,7 @@ __all__ = [
     "Fault",
     "FaultKind",
     "FirstLook",
+    "Learned",
     "LoopGuard",
     "LoopPolicy",
     "Mode",
@@ -50,6 +60,7 @@ __all__ = [
     "Party",
     "Phase",
     "RecoveryPolicy",
+    "Rejection",
     "RelayProcessor",
     "RequestFacts",
     "ResponseHead",
@@ -71,11 +82,16 @@ __all__ = [
     "Upstream",
     "UpstreamClient",
     "UpstreamError",
+    "UpstreamHistory",
     "UpstreamRequest",
+    "Visit",
+    "circuit_name",
     "error_json",
     "open_circuit_breaker",
     "open_upstream_client",
     "read_request",
     "seconds_or_off",
+    "strategies_for",
     "to_upstream",
+    "upstream_of",
 ]

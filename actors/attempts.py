@@ -1,8 +1,8 @@
 """Attempts: whoever needs an open upstream asks here, one try at a time.
 
-Owns the order of tries of one request: the permit of the circuit breaker, the connection, the first look at the answer, the
-back-off, the next upstream of the route. It refuses to know what becomes of the bytes after the first look; what was sent to
-the client, and whether another try is still allowed, is told to it by `advance(after=...)`.
+Owns the order of tries of one request: the turn among all requests, the upstream's slot, the permit of the circuit breaker, the
+connection, the back-off, the next upstream of the route, the hedge. It refuses to know what becomes of the bytes after the first
+look; what was sent to the client, and whether another try is still allowed, is told to it by `advance(after=...)`.
 
 Each call of `advance()` is one try, the wait before it included:
 
@@ -13,111 +13,42 @@ Each call of `advance()` is one try, the wait before it included:
 
 from __future__ import annotations
 
-import time
+import math
 from contextlib import ExitStack
 from dataclasses import replace
-from enum import Enum
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .admission import Admission, Rejection
 from .errors import UpstreamError, UpstreamTimeout
+from .first_look import FirstLook
+from .hedge import Race, Runner
+from .open_attempt import OpenAttempt
 from .sansio.breaker_state import Refusal
 from .sansio.chunks import AttemptFailed, AttemptsExhausted
+from .sansio.classifier import classify_exception
 from .sansio.error_recovery import ErrorRecoveryManager, Fail
-from .sansio.faults import Fault, FaultKind, Verdict, classify_exception, classify_response, classify_whole
-from .sansio.headers import to_client
+from .sansio.faults import Fault, FaultKind
 from .sansio.request_body import replace_model
-from .sansio.stream_head import HeadSniffer, StreamHead
-from .sansio.whole_answer import to_stream
+from .sansio.resume_plan import ResumeStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
+    from .admission import Slot, Visit
     from .circuit_breaker import CircuitBreaker, Permit
     from .outcome import Tally
     from .routes import Candidate, Route
+    from .sansio.resume_plan import ResumePlan
     from .upstream import UpstreamClient, UpstreamRequest, UpstreamResponse
 
-#: Of an error body we read so much; more says nothing more.
-_ERROR_BODY: Final = 64 * 1024
-#: An error body that takes longer is not waited for: the retry is worth more than its text. Guessed.
-_ERROR_BODY_SECONDS: Final = 5.0
-#: A whole answer is kept up to this size, so that a cut can still be retried; beyond it the answer is passed on as it comes.
-_WHOLE_ANSWER: Final = 8 * 1024 * 1024
+#: How an upstream rejects a request that it would take without the beginning of its answer.
+_REJECTING: Final = frozenset({400, 422})
 #: States of a circuit in which nobody is let through.
 _REFUSING: Final = frozenset({"open", "paused", "forced_open"})
-
-
-class FirstLook(Enum):
-    """How much of an answer is read before an attempt counts as open."""
-
-    MEANINGFUL_FRAME = "meaningful frame"  # the pipeline: up to the first frame that says something
-    FIRST_BYTE = "first byte"  # the relay engine on streams
-    HEAD = "head"  # relayed endpoints: the HTTP status decides alone
-    WHOLE = "whole"  # a chat completion that is not streamed: a cut body can still be retried
-
-
-class OpenAttempt:
-    """An upstream that answered. Use it as an async context manager; leaving it unreported gives the permit back uncounted.
-
-    Args:
-      number: counts the request's attempts from 1.
-      candidate: where it went.
-      response: its open response.
-      first: the bytes the first look consumed.
-      permit: the circuit breaker's, still held.
-      tally: the request's.
-    """
-
-    def __init__(self, number: int, candidate: Candidate, response: UpstreamResponse, first: bytes, permit: Permit, tally: Tally) -> None:
-        self.number = number
-        self.candidate = candidate
-        self.response = response
-        self._first = first
-        self._permit = permit
-        self._tally = tally
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        with self._permit:
-            await self.response.aclose()
-
-    @property
-    def upstream(self) -> str:
-        return self.candidate.upstream.name
-
-    @property
-    def client_headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """The upstream's headers as they may go to the client of a stream."""
-        return tuple(to_client(self.response.headers, same_body=False))
-
-    async def read(self) -> bytes:
-        """The next piece of the body, b"" at its clean end.
-
-        Raises:
-          UpstreamError: the connection broke.
-        """
-        if self._first:
-            data, self._first = self._first, b""
-            return data
-        data = await self.response.read()
-        self._tally.bytes_in += len(data)
-        return data
-
-    def fault(self, error: UpstreamError) -> Fault:
-        return classify_exception(error, self.upstream)
-
-    def report(self, fault: Fault | None) -> None:
-        """Tell the circuit breaker how it ended; None is success."""
-        if fault is None:
-            self._permit.ended(Verdict.SUCCESS)
-        else:
-            self._permit.ended(fault.verdict, fault.retry_after)
-            self._tally.faults[fault.upstream, fault.kind.value] += 1
+#: And those in which nobody is asked who need not be: the place of a probe is for whoever has no other.
+_NOT_FOR_HEDGES: Final = _REFUSING | {"half_open"}
 
 
 class Attempts:
@@ -132,6 +63,7 @@ class Attempts:
       tally: the request's.
       client_is_retrying: the client said so; then at most one further try.
       random: uniform in [0, 1).
+      visit: the request's place among all of them; without one nothing is limited.
     """
 
     def __init__(
@@ -146,6 +78,7 @@ class Attempts:
         tally: Tally,
         client_is_retrying: bool,
         random: Callable[[], float],
+        visit: Visit | None = None,
     ) -> None:
         self._request = request
         self._model = model
@@ -156,7 +89,10 @@ class Attempts:
         self._tally = tally
         models = tuple(candidate.model or model for candidate in route.candidates)
         self._recovery = ErrorRecoveryManager(route.recovery, models, client_is_retrying=client_is_retrying, random=random)
+        self._visit = visit or Admission().visit()
         self._delay = 0.0
+        self._plan: ResumePlan | None = None
+        self._refusing_prefix: set[str] = set()
         self._told: Fault | None = None  # the latest fault that an upstream, not our breaker, gave
         self._refused: list[Fault] = []  # what our breaker said instead
         self.upstream = ""  # name of the upstream that is being asked or was asked last
@@ -166,41 +102,182 @@ class Attempts:
     def _candidate(self) -> Candidate:
         return self._route.candidates[min(self._recovery.candidate, len(self._route.candidates) - 1)]
 
-    async def advance(self, after: Fault | None = None) -> OpenAttempt | AttemptFailed | AttemptsExhausted:
+    async def advance(self, after: Fault | None = None, plan: ResumePlan | None = None) -> OpenAttempt | AttemptFailed | AttemptsExhausted:
         """Make one try.
 
         Args:
           after: the fault that ended an attempt which had been open; decides first whether another try follows at all.
+          plan: with `after`: output was sent, so that only who can take it up may be asked.
         """
         if after is not None:
-            self._told = after
+            self._told, self._plan = after, plan
             if (exhausted := await self._settle(after)) is not None:
                 return exhausted
+        if (asked := self._body_for(self._candidate)) is None:
+            return await self._pass_over(self._candidate)
+        body, strategy = asked
         if self._delay > 0:
             delay, self._delay = self._delay, 0.0
             await trio.sleep(delay)
+        if (busy := await self._visit.admitted()) is not None:
+            return AttemptsExhausted(self._busy(busy))
         candidate = self._candidate
-        answer = await self._breaker.acquire(candidate.upstream.name, alone=self._is_alone(candidate))
-        if isinstance(answer, Refusal):
-            return await self._failed(self._unavailable(answer), tried=False)
+        if self._may_hedge(candidate):
+            opened = await self._race(candidate, body)
+        else:
+            opened = await self._ask(candidate, body, strategy, Runner())
+        if isinstance(opened, OpenAttempt):
+            return opened
+        if strategy == ResumeStrategy.PREFIX and opened.kind is FaultKind.BAD_REQUEST and opened.http_status in _REJECTING:
+            return await self._drop_prefix(opened)
+        return await self._failed(opened, tried=not opened.nobody_asked)
+
+    async def _ask(self, candidate: Candidate, body: bytes, resumes: str, runner: Runner) -> OpenAttempt | Fault:
+        """One upstream, from its slot to its answer."""
         with ExitStack() as stack:
-            permit = stack.enter_context(answer)  # given back uncounted if the try is cancelled
-            opened = await self._try(candidate, permit)
-            if isinstance(opened, OpenAttempt):
-                permit.started()
-                stack.pop_all()
-                return opened
+            slot = await self._slot(candidate)
+            if isinstance(slot, Fault):
+                return slot
+            stack.enter_context(slot)
+            answer = await self._breaker.acquire(self._circuit(candidate), alone=self._is_alone(candidate))
+            if isinstance(answer, Refusal):
+                return self._unavailable(candidate, answer.state, answer.reason, answer.retry_after)
+            stack.enter_context(answer)  # given back uncounted if the try is cancelled
+            return await self._with_permit(stack, candidate, body, resumes, slot, answer, runner)
+
+    async def _slot(self, candidate: Candidate) -> Slot | Fault:
+        name = candidate.upstream.name
+        if (slot := self._visit.free_slot(name)) is not None:
+            return slot
+        circuit = self._breaker.statistics().upstreams.get(self._circuit(candidate))
+        if circuit is not None and circuit.state in _REFUSING:  # whoever waits for a slot there would be refused once he has it
+            return self._unavailable(candidate, circuit.state, circuit.reason, circuit.seconds_left(trio.current_time()))
+        waited = await self._visit.slot(name)
+        return self._busy(waited, name) if isinstance(waited, Rejection) else waited
+
+    async def _with_permit(
+        self, stack: ExitStack, candidate: Candidate, body: bytes, resumes: str, slot: Slot, permit: Permit, runner: Runner
+    ) -> OpenAttempt | Fault:
+        """Ask an upstream. What `stack` holds passes on to the attempt once it is open."""
+        began = trio.current_time()
+        runner.begin(permit)
+        opened = await self._try(candidate, permit, body, resumes, slot)
+        if isinstance(opened, OpenAttempt):
+            floor = candidate.upstream.breaker.slow_first_token
+            permit.started(slow=bool(floor) and self._first_look.streamed and trio.current_time() - began >= floor)
+            stack.pop_all()
+        else:
             permit.ended(opened.verdict, opened.retry_after)
-        return await self._failed(opened, tried=True)
+        return opened
+
+    # ---- the hedge ----------------------------------------------------------------------------------------------------
+
+    def _may_hedge(self, candidate: Candidate) -> bool:
+        """A second upstream may be asked if this one stays silent. Not for endpoints of which we do not know what asking twice does."""
+        if self._route.hedge_after == math.inf or self._plan is not None or self._first_look is FirstLook.HEAD:
+            return False
+        later = self._route.candidates[self._recovery.candidate + 1 :]
+        return any(other.upstream.name != candidate.upstream.name for other in later)
+
+    async def _race(self, candidate: Candidate, body: bytes) -> OpenAttempt | Fault:
+        race = Race(self._route.hedge_after)
+        hedges = self._tally.hedges
+        hedged_to = self._recovery.candidate
+
+        async def first(runner: Runner) -> OpenAttempt | Fault:
+            return await self._ask(candidate, body, "", runner)
+
+        async def hedge(runner: Runner, beside: Runner) -> OpenAttempt | Fault | None:
+            nonlocal hedged_to
+            hedged_to = self._hedge_target(candidate)
+            answer = await self._ask_beside(hedged_to, runner, beside)
+            if answer is None:
+                hedges["refused"] += 1
+            return answer
+
+        try:
+            await race.run(first, hedge)
+        except BaseException:
+            if race.hedged:
+                hedges["cancelled"] += 1
+            raise
+        winner = race.winner
+        if race.hedged:
+            hedges["failed" if winner is None or race.hedge_failed_last else "won" if race.hedge_won else "lost"] += 1
+        if race.hedge_won or (winner is None and race.hedge_failed_last):
+            self._recovery.settle_on(hedged_to)
+        for fault in race.faults if winner is not None else race.faults[:-1]:
+            self._note(fault, tried=not fault.nobody_asked)
+        if winner is None:
+            return race.faults[-1]
+        self.upstream, self.connected = winner.upstream, True
+        return winner
+
+    def _hedge_target(self, candidate: Candidate) -> int:
+        """Index of the next candidate on another upstream whose circuit is closed; that of `candidate` itself if there is none."""
+        unwelcome = self._in_state(_NOT_FOR_HEDGES)
+        for index in range(self._recovery.candidate + 1, len(self._route.candidates)):
+            other = self._route.candidates[index]
+            if other.upstream.name != candidate.upstream.name and self._circuit(other) not in unwelcome:
+                return index
+        return self._recovery.candidate
+
+    async def _ask_beside(self, index: int, runner: Runner, beside: Runner) -> OpenAttempt | Fault | None:
+        """Ask the hedge; None if it may not be asked: no probe on either side, no waiting for a slot, within the retry budget."""
+        if index == self._recovery.candidate or beside.permit is None or beside.permit.probe:
+            return None
+        candidate = self._route.candidates[index]
+        if (asked := self._body_for(candidate)) is None or (slot := self._visit.free_slot(candidate.upstream.name)) is None:
+            return None
+        with ExitStack() as stack:
+            stack.enter_context(slot)
+            answer = await self._breaker.acquire(self._circuit(candidate))
+            if isinstance(answer, Refusal):
+                return None
+            stack.enter_context(answer)
+            if answer.probe or not await self._breaker.spend_retry():
+                return None
+            self._tally.retries += 1
+            return await self._with_permit(stack, candidate, *asked, slot, answer, runner)
+
+    # ---- what follows -------------------------------------------------------------------------------------------------
+
+    def _body_for(self, candidate: Candidate) -> tuple[bytes, str] | None:
+        """What to ask of a candidate, and how it takes up what was sent; None if it cannot."""
+        body = self._request.body
+        if candidate.model is not None and candidate.model != self._model:
+            body = replace_model(body, candidate.model)
+        if self._plan is None:
+            return body, ""
+        upstream = candidate.upstream
+        request = self._plan.request(body, upstream.continuation, refused=upstream.name in self._refusing_prefix)
+        return (request.body, request.strategy.value) if request is not None else None
+
+    async def _pass_over(self, candidate: Candidate) -> AttemptFailed | AttemptsExhausted:
+        name = candidate.upstream.name
+        fault = Fault(FaultKind.UNAVAILABLE, f"upstream '{name}' cannot take up an answer", upstream=name)
+        return await self._settle(fault) or AttemptFailed(self._tally.attempts, fault)
+
+    async def _drop_prefix(self, fault: Fault) -> AttemptFailed | AttemptsExhausted:
+        """An upstream does not take the beginning of its answer. That is no fault of the client's request; it is asked no more so."""
+        self._refusing_prefix.add(fault.upstream)
+        self._tally.resumes[ResumeStrategy.PREFIX.value, "rejected"] += 1
+        if not await self._breaker.spend_retry():
+            return AttemptsExhausted(fault)
+        self._tally.retries += 1
+        return AttemptFailed(self._tally.attempts, fault)
 
     async def _failed(self, fault: Fault, *, tried: bool) -> AttemptFailed | AttemptsExhausted:
+        self._note(fault, tried=tried)
+        exhausted = await self._settle(fault)
+        return AttemptFailed(self._tally.attempts, fault) if exhausted is None else exhausted
+
+    def _note(self, fault: Fault, *, tried: bool) -> None:
         if tried:
             self._told = fault
         else:
             self._refused.append(fault)
         self._tally.faults[fault.upstream, fault.kind.value] += 1
-        exhausted = await self._settle(fault)
-        return AttemptFailed(self._tally.attempts, fault) if exhausted is None else exhausted
 
     async def _settle(self, fault: Fault) -> AttemptsExhausted | None:
         """Decide what follows a fault: None is another try, for which everything is prepared."""
@@ -210,7 +287,7 @@ class Attempts:
             asked = replace(fault, retry_after=self._candidate.upstream.breaker.pause)
         decision = self._recovery.decide(asked)
         # A refusal of our own breaker costs nobody anything, so moving on from it spends no budget.
-        free = fault.kind is FaultKind.UNAVAILABLE
+        free = fault.nobody_asked
         if isinstance(decision, Fail) or not (free or await self._breaker.spend_retry()):
             return AttemptsExhausted(self._last_word() if free else fault)
         self._delay = decision.delay
@@ -225,26 +302,25 @@ class Attempts:
         soonest = min(self._refused, key=lambda fault: fault.retry_after or 0.0)
         return replace(soonest, message="; ".join(fault.message for fault in self._refused))
 
-    async def _try(self, candidate: Candidate, permit: Permit) -> OpenAttempt | Fault:
+    async def _try(self, candidate: Candidate, permit: Permit, body: bytes, resumes: str, slot: Slot) -> OpenAttempt | Fault:
         self._tally.attempts += 1
         self._breaker.attempt_made()
         self.connected = False
         self.upstream = name = candidate.upstream.name
         timers = candidate.timers
-        body = self._request.body
-        if candidate.model is not None and candidate.model != self._model:
-            body = replace_model(body, candidate.model)
-        limited = self._first_look in (FirstLook.MEANINGFUL_FRAME, FirstLook.FIRST_BYTE)
+        streamed = self._first_look.streamed
         response: UpstreamResponse | None = None
         opened = False
         try:
-            with trio.move_on_after(timers.first_token if limited else float("inf")) as patience:
+            with trio.move_on_after(timers.first_token if streamed else math.inf) as patience:
                 response = await self._client.send(candidate, self._request, body, self._tally.attempts, connected=self._mark_connected)
-                looked = await self._look(response, candidate)
+                looked = await self._first_look.take(response, candidate.upstream, self._tally)
                 if isinstance(looked, Fault):
                     return looked
                 opened = True
-                return OpenAttempt(self._tally.attempts, candidate, response, looked, permit, self._tally)
+                floor = candidate.upstream.breaker.slow_tokens_per_second if streamed else 0.0
+                number = self._tally.attempts  # a hedge counts too, whoever of the two answers
+                return OpenAttempt(number, candidate, response, looked, permit, self._tally, resumes, slot=slot, slow_below=floor)
             assert patience.cancelled_caught
             return classify_exception(UpstreamTimeout("timers.first_token", timers.first_token), name)
         except UpstreamError as error:
@@ -256,62 +332,23 @@ class Attempts:
     def _mark_connected(self) -> None:
         self.connected = True
 
-    async def _look(self, response: UpstreamResponse, candidate: Candidate) -> bytes | Fault:
-        """The first look at an answer: the bytes it took, or why it is none."""
-        name = candidate.upstream.name
-        if response.status >= 300:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-            body = b""  # the status says enough
-            try:
-                with trio.move_on_after(_ERROR_BODY_SECONDS):
-                    body = await response.read_all(_ERROR_BODY)
-            except UpstreamError:
-                pass
-            own_key = candidate.upstream.auth == "client"
-            return classify_response(response.status, headers, body, name, now_wall=time.time(), client_credential=own_key)
-        if (coding := response.header("content-encoding")) not in ("", "identity"):
-            text = f"upstream '{name}' answered with content-encoding '{coding[:40]}' though identity was asked for"
-            return Fault(FaultKind.BAD_RESPONSE, text, upstream=name)
-        match self._first_look:
-            case FirstLook.HEAD:
-                return b""
-            case FirstLook.FIRST_BYTE:
-                return await self._counted(response)
-            case FirstLook.WHOLE:
-                body = await response.read_all(_WHOLE_ANSWER)
-                self._tally.bytes_in += len(body)
-                return classify_whole(body, name) or body
-            case FirstLook.MEANINGFUL_FRAME:
-                return await self._sniff(response, name)
-
-    async def _sniff(self, response: UpstreamResponse, name: str) -> bytes | Fault:
-        sniffer = HeadSniffer(response.header("content-type"), name)
-        parts: list[bytes] = []
-        head: StreamHead | Fault | None = None
-        while head is None:
-            data = await self._counted(response)
-            parts.append(data)
-            head = sniffer.feed(data) if data else sniffer.close()
-        if isinstance(head, Fault):
-            return head
-        if head.sse:
-            return b"".join(parts)
-        parts.append(rest := await response.read_all(_WHOLE_ANSWER))
-        self._tally.bytes_in += len(rest)
-        return to_stream(b"".join(parts), name)
-
-    async def _counted(self, response: UpstreamResponse) -> bytes:
-        data = await response.read()
-        self._tally.bytes_in += len(data)
-        return data
+    def _circuit(self, candidate: Candidate) -> str:
+        return candidate.upstream.circuit(candidate.model or self._model)
 
     def _is_alone(self, candidate: Candidate) -> bool:
         """No other upstream of the route would take the request now."""
-        statistics = self._breaker.statistics()
-        others = {c.upstream.name for c in self._route.candidates} - {candidate.upstream.name}
-        return all(statistics.upstreams[name].state in _REFUSING for name in others)
+        refusing = self._in_state(_REFUSING)
+        return all(self._circuit(c) in refusing for c in self._route.candidates if c.upstream.name != candidate.upstream.name)
 
-    def _unavailable(self, refusal: Refusal) -> Fault:
-        wait = max(0.0, refusal.retry_after)
-        text = f"upstream '{refusal.upstream}' is {refusal.state}: {refusal.reason}; next try in {wait:.1f} s"
-        return Fault(FaultKind.UNAVAILABLE, text, upstream=refusal.upstream, retry_after=wait)
+    def _in_state(self, states: frozenset[str]) -> set[str]:
+        """The circuits in one of these states. One that another configuration has done away with is in none."""
+        return {name for name, circuit in self._breaker.statistics().upstreams.items() if circuit.state in states}
+
+    def _unavailable(self, candidate: Candidate, state: str, reason: str, retry_after: float) -> Fault:
+        name, wait = candidate.upstream.name, max(0.0, retry_after)
+        of_model = f" for the model {candidate.model or self._model}" if self._circuit(candidate) != name else ""
+        text = f"upstream '{name}' is {state}{of_model}: {reason}; next try in {wait:.1f} s"
+        return Fault(FaultKind.UNAVAILABLE, text, upstream=name, retry_after=wait)
+
+    def _busy(self, rejection: Rejection, upstream: str = "") -> Fault:
+        return Fault(FaultKind.BUSY, rejection.message, upstream=upstream, retry_after=rejection.retry_after, setting=rejection.setting)

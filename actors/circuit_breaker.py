@@ -30,14 +30,14 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar, assert_never
 
 import trio
 
-from .errors import BreakerGone
-from .sansio.breaker_state import MODES, BreakerPolicy, BreakerStatistics, CircuitStatistics, Grant, Mode, Refusal
+from .errors import BreakerFailed, BreakerGone
+from .sansio.breaker_state import MODES, BreakerPolicy, BreakerStatistics, CircuitStatistics, Grant, Mode, Refusal, upstream_of
 from .sansio.circuit import Circuit
 from .sansio.faults import Verdict
 from .sansio.retry_budget import RetryBudget, RetryBudgetPolicy, RetryBudgetStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     Observer: TypeAlias = Callable[[str, str, str, str], None]
 
@@ -93,7 +93,15 @@ class _Force:
     reply: Reply[None]
 
 
-_Question: TypeAlias = _Acquire | _SpendRetry | _Force
+@dataclass(frozen=True, slots=True)
+class _Reconfigure:
+    policies: Mapping[str, BreakerPolicy]
+    anew: frozenset[str]
+    budget: RetryBudgetPolicy
+    reply: Reply[None]
+
+
+_Question: TypeAlias = _Acquire | _SpendRetry | _Force | _Reconfigure
 _Message: TypeAlias = _Question | _Started | _Ended | _AttemptMade
 
 
@@ -120,7 +128,8 @@ class CircuitBreaker:
 
         Cancellation: a permit that was granted to a caller who is cancelled goes back by itself.
         """
-        self._board.circuits[upstream]  # raises KeyError here, at whoever got the name wrong
+        if upstream not in self._board.known:
+            raise KeyError(upstream)  # here, at whoever got the name wrong
         send, receive = trio.open_memory_channel[Grant | Refusal](0)
         try:
             answer = await self._ask(_Acquire(upstream, alone, send), receive)
@@ -142,7 +151,7 @@ class CircuitBreaker:
         self._tell(_AttemptMade())
 
     async def reset(self, upstream: str) -> None:
-        """Close the circuit and forget what it knew; back to its configured mode.
+        """Close the circuit and forget what it knew; back to its configured mode. An upstream's name means those of its models too.
 
         Raises:
           KeyError: there is no such upstream.
@@ -151,7 +160,7 @@ class CircuitBreaker:
         await self._force(upstream, None)
 
     async def force(self, upstream: str, mode: Mode) -> None:
-        """Set the mode: "forced_open", "disabled", "metrics_only" or "on".
+        """Set the mode: "forced_open", "disabled", "metrics_only" or "on". An upstream's name means those of its models too.
 
         Raises:
           KeyError, ValueError: there is no such upstream, or no such mode.
@@ -160,6 +169,21 @@ class CircuitBreaker:
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
         await self._force(upstream, mode)
+
+    async def reconfigure(
+        self, policies: Mapping[str, BreakerPolicy], *, anew: Iterable[str] = (), budget: RetryBudgetPolicy | None = None
+    ) -> None:
+        """Go on with other upstreams and policies. Circuits of those that stay keep their state; streams that still use one that is
+        gone go on as they did, but it is not shown any more.
+
+        Args:
+          anew: of those that stay, the ones that begin again closed: what they knew was of another server or credential.
+
+        Raises:
+          BreakerGone: no answer.
+        """
+        send, receive = trio.open_memory_channel[None](0)
+        await self._ask(_Reconfigure(dict(policies), frozenset(anew), budget or RetryBudgetPolicy(), send), receive)
 
     def statistics(self) -> BreakerStatistics:
         """A snapshot, read from what the body last published."""
@@ -264,15 +288,21 @@ class _Board:
 
     circuits: dict[str, CircuitStatistics]
     retry_budget: RetryBudgetStatistics
+    known: set[str]  # those that were removed as well
     restarts: int = 0
 
 
 class _Body:
-    def __init__(self, circuits: Mapping[str, Circuit], budget: RetryBudget, on_transition: Observer | None) -> None:
-        self._circuits = circuits
-        self._budget = budget
+    def __init__(
+        self, policies: Mapping[str, BreakerPolicy], random: Callable[[], float], budget: RetryBudgetPolicy, on_transition: Observer | None
+    ) -> None:
+        self._random = random
+        self._circuits = {name: Circuit(name, policy, random) for name, policy in policies.items()}
+        self._current = frozenset(policies)
+        self._budget = RetryBudget(budget)
         self._on_transition = on_transition
-        self.board = _Board({name: circuit.statistics() for name, circuit in circuits.items()}, budget.statistics())
+        shown = {name: circuit.statistics() for name, circuit in self._circuits.items()}
+        self.board = _Board(shown, self._budget.statistics(), set(policies))
 
     async def supervise(self, inbox: trio.MemoryReceiveChannel[_Message]) -> None:
         """Run the body until the mailbox closes, and again when it fails."""
@@ -281,11 +311,14 @@ class _Body:
             while True:
                 try:
                     await self._run(inbox)
-                except Exception:
+                except Exception as error:
                     now = trio.current_time()
                     crashes.append(now)
                     if len(crashes) == _CRASHES and now - crashes[0] <= _CRASH_WINDOW:
-                        raise
+                        logger.critical(
+                            "the circuit breaker failed %d times within %.0f s and gives up", _CRASHES, _CRASH_WINDOW, exc_info=True
+                        )
+                        raise BreakerFailed(f"the circuit breaker failed {_CRASHES} times within {_CRASH_WINDOW:.0f} s") from error
                     logger.exception("the circuit breaker failed; every circuit begins again closed")
                     self.board.restarts += 1
                     for circuit in self._circuits.values():
@@ -330,10 +363,11 @@ class _Body:
                 self._circuits[grant.upstream].started(grant, now, slow=slow)
                 self._publish(grant.upstream)
             case _Ended(grant, verdict, retry_after):
-                before = self.board.circuits[grant.upstream].credential_pauses
-                self._circuits[grant.upstream].ended(grant, verdict, now, retry_after)
+                circuit = self._circuits[grant.upstream]
+                before = circuit.statistics().credential_pauses
+                circuit.ended(grant, verdict, now, retry_after)
                 self._publish(grant.upstream)
-                after = self.board.circuits[grant.upstream]
+                after = circuit.statistics()
                 if after.credential_pauses > before:
                     logger.error("upstream '%s' is paused for %.0f s: %s", grant.upstream, after.seconds_left(now), after.reason)
             case _AttemptMade():
@@ -346,18 +380,41 @@ class _Body:
                     self.board.retry_budget = self._budget.statistics()
             case _Force(upstream, mode, reply):
                 with reply:
-                    if mode is None:
-                        self._circuits[upstream].reset(now)
-                    else:
-                        self._circuits[upstream].force(mode, now)
-                    self._publish(upstream)
+                    for name in [name for name in self._circuits if upstream in (name, upstream_of(name))]:
+                        if mode is None:
+                            self._circuits[name].reset(now)
+                        else:
+                            self._circuits[name].force(mode, now)
+                        self._publish(name)
+                    _answer(reply, None)
+            case _Reconfigure(reply=reply):
+                with reply:
+                    self._reconfigure(message, now)
                     _answer(reply, None)
             case _:
                 assert_never(message)
 
+    def _reconfigure(self, wanted: _Reconfigure, now: float) -> None:
+        for name, policy in wanted.policies.items():
+            if name not in self._circuits:
+                self._circuits[name] = Circuit(name, policy, self._random)
+                continue
+            self._circuits[name].reconfigure(policy, now)
+            if upstream_of(name) in wanted.anew or name not in self._current:
+                self._circuits[name].reset(now)
+        # Those that are gone stay in `_circuits`: streams that began before may still ask for them and report to them.
+        self._current = frozenset(wanted.policies)
+        self._budget.reconfigure(wanted.budget)
+        self.board.known |= self._current
+        self.board.retry_budget = self._budget.statistics()
+        self.board.circuits = {name: self._circuits[name].statistics() for name in wanted.policies}
+        for name in wanted.policies:
+            self._publish(name)
+
     def _publish(self, upstream: str) -> None:
         circuit = self._circuits[upstream]
-        self.board.circuits[upstream] = circuit.statistics()
+        if upstream in self._current:
+            self.board.circuits[upstream] = circuit.statistics()
         for transition in circuit.take_transitions():
             if self._on_transition is not None:
                 self._on_transition(upstream, transition.before, transition.after, transition.reason)
@@ -383,18 +440,17 @@ async def open_circuit_breaker(
     """Run the circuit breaker as long as the block lasts.
 
     Args:
-      policies: one per upstream, by its name.
+      policies: one per circuit, by its name: an upstream's, or `circuit_name` of a model there.
       random: uniform in [0, 1).
       budget: of the retries that all streams share.
       on_transition: called by the body as (upstream, before, after, reason). It must not raise: that counts as the body's failure.
 
     Closing: at the end of the block the mailbox closes; the body handles what is in it, and ends.
 
-    Error handling: the body's third failure within a minute leaves this block, in an exception group.
+    Error handling: the body's third failure within a minute leaves this block as BreakerFailed, in an exception group.
     """
     send, receive = trio.open_memory_channel[_Message](MAILBOX_SIZE)
-    circuits = {name: Circuit(name, policy, random) for name, policy in policies.items()}
-    body = _Body(circuits, RetryBudget(budget or RetryBudgetPolicy()), on_transition)
+    body = _Body(policies, random, budget or RetryBudgetPolicy(), on_transition)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(body.supervise, receive)
         with send:

@@ -17,13 +17,30 @@ if TYPE_CHECKING:
     from .sansio.stream_machine import Item, StreamMachine
 
 
+class Nudge:
+    """Ends the detector's wait before the machine's deadline: the machine was told something from outside. Called without arguments."""
+
+    def __init__(self) -> None:
+        self._scope: trio.CancelScope | None = None
+
+    def __call__(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def waiting(self, deadline: float) -> trio.CancelScope:
+        """The scope of the next wait."""
+        self._scope = trio.CancelScope(deadline=deadline)
+        return self._scope
+
+
 async def detect_stutter(
-    machine: StreamMachine, orders: Orders, inbox: MemoryReceiveChannel[Item], outbox: MemorySendChannel[Effects]
+    machine: StreamMachine, orders: Orders, nudge: Nudge, inbox: MemoryReceiveChannel[Item], outbox: MemorySendChannel[Effects]
 ) -> None:
     """Feed the machine until its stream ended: items as they come, `wake()` at its deadline.
 
     Args:
       orders: to the reader; closed at the end, which stops the reader.
+      nudge: whoever calls it has the machine woken at once.
       outbox: to the writer; closed as soon as the stream's end was sent.
 
     Closing: closes its channels. Cancellation: at any point.
@@ -31,7 +48,7 @@ async def detect_stutter(
     with inbox, outbox:
         try:
             while not machine.ended:
-                effects = await _next_effects(machine, inbox)
+                effects = await _next_effects(machine, nudge, inbox)
                 if effects.order is not None:
                     orders.give(effects.order)
                 if effects.frames or effects.end is not None:
@@ -45,13 +62,13 @@ async def detect_stutter(
             pass
 
 
-async def _next_effects(machine: StreamMachine, inbox: MemoryReceiveChannel[Item]) -> Effects:
+async def _next_effects(machine: StreamMachine, nudge: Nudge, inbox: MemoryReceiveChannel[Item]) -> Effects:
     try:
         return machine.receive(inbox.receive_nowait(), trio.current_time())
     except (trio.WouldBlock, trio.EndOfChannel):
         # A neighbour that was cancelled before us has closed its end; `receive` then finds that we are cancelled, too.
         pass
-    with trio.CancelScope(deadline=machine.deadline):
+    with nudge.waiting(machine.deadline):
         item = await inbox.receive()
         return machine.receive(item, trio.current_time())
     return machine.wake(trio.current_time())

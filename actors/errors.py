@@ -6,11 +6,13 @@
     |- UpstreamError                  the upstream (or the way to it) failed
     |  |- UpstreamConnectError        refused, unreachable, or no answer to the connect within `timers.connect`
     |  |  |- UpstreamDnsError         the host name did not resolve
-    |  |  `- UpstreamTlsError         the handshake or the certificate failed
+    |  |  |- UpstreamTlsError         the handshake or the certificate failed
+    |  |  `- OutOfDescriptors         this process may open no further file
     |  |- UpstreamTimeout             one of our own deadlines fired; names the setting
     |  |- UpstreamDisconnected        the connection broke before the response was complete
     |  `- UpstreamProtocolError       what came is not HTTP
-    `- BreakerGone                    the circuit breaker's actor is not running any more
+    |- BreakerGone                    the circuit breaker's actor is not running any more
+    `- BreakerFailed                  it failed too often to be started again: the end of the process
 
 Expected failures travel as *values* (`sansio.faults.Fault`, `stream_processor.Outcome`). The exceptions here exist
 only between the seam that first sees a failure (the httpx client, the outlet) and the one place that turns it into a value.
@@ -46,6 +48,10 @@ class UpstreamTlsError(UpstreamConnectError):
     """The TLS handshake failed, or the certificate is not to be trusted."""
 
 
+class OutOfDescriptors(UpstreamConnectError):
+    """This process, or the system, has no descriptor for a connection."""
+
+
 class UpstreamTimeout(UpstreamError):
     """One of our own deadlines fired.
 
@@ -70,3 +76,7 @@ class UpstreamProtocolError(UpstreamError):
 
 class BreakerGone(EvenflowError):
     """The circuit breaker's actor is not running: the process is shutting down or it crashed for good."""
+
+
+class BreakerFailed(EvenflowError):
+    """The circuit breaker's actor failed again and again; a process without it protects nobody and has to be started afresh."""

@@ -52,7 +52,7 @@ class Tally:
     head_sent: float | None = None
     first_token: float | None = None
     ended: float | None = None
-    attempts: int = 0
+    attempts: int = 0  # upstreams that were asked, hedges included
     retries: int = 0  # attempts beyond the first, failovers included
     bytes_in: int = 0
     bytes_out: int = 0
@@ -64,10 +64,13 @@ class Tally:
     keepalives: int = 0
     done_added: bool = False  # the upstream forgot its [DONE]
     replayed: int = 0  # attempts whose reasoning was swallowed
+    resumes: Counter[tuple[str, str]] = field(default_factory=Counter)  # attempts to take up output: (strategy, result)
     repairs: Counter[str] = field(default_factory=Counter)  # by stutter shape: A1, B1, ...
+    refused: Counter[str] = field(default_factory=Counter)  # repairs that were thought of and not proven, by shape
     loops: Counter[str] = field(default_factory=Counter)  # attempts whose model repeated itself, by loop_guard.action
     flushes: Counter[str] = field(default_factory=Counter)  # by SmartBuffer policy: size, age, pattern, confidence
     transitions: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (from, event, to)
+    hedges: Counter[str] = field(default_factory=Counter)  # second upstreams asked beside a silent one, by what came of it
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)  # (upstream, FaultKind value), the last one included
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from .attempts import OpenAttempt
 from .errors import UpstreamError
+from .open_attempt import OpenAttempt
 from .sansio.chunks import AttemptEnded, AttemptFailed, AttemptsExhausted, AttemptStarted
 from .sansio.effects import Finish, Order
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .attempts import Attempts
     from .orders import Orders
     from .sansio.faults import Fault
+    from .sansio.resume_plan import ResumePlan
 
 RawItem: TypeAlias = bytes | AttemptStarted | AttemptFailed | AttemptEnded | AttemptsExhausted
 
@@ -38,16 +39,17 @@ async def read_upstream(attempts: Attempts, orders: Orders, outbox: MemorySendCh
     """
     with outbox:
         after: Fault | None = None
+        plan: ResumePlan | None = None
         while True:
             step: OpenAttempt | AttemptFailed | AttemptsExhausted | None = None
             with orders.interrupting():
-                step = await attempts.advance(after)
-            after = None
+                step = await attempts.advance(after, plan)
+            after = plan = None
             if isinstance(step, OpenAttempt):
                 order = await _run(step, orders, outbox)
                 if isinstance(order, Finish):
                     return
-                after = order.fault
+                after, plan = order.fault, order.plan
             elif step is None:
                 return  # the search was called off
             else:
@@ -60,7 +62,8 @@ async def _run(attempt: OpenAttempt, orders: Orders, outbox: MemorySendChannel[R
     """Copy one attempt until its order is there."""
     async with attempt:
         with orders.interrupting():
-            await outbox.send(AttemptStarted(attempt.number, attempt.upstream, attempt.client_headers, attempt.candidate.timers.idle))
+            idle = attempt.candidate.timers.idle
+            await outbox.send(AttemptStarted(attempt.number, attempt.upstream, attempt.client_headers, idle, attempt.resumes))
             fault = await _copy(attempt, orders, outbox)
             if not orders.pending:
                 await outbox.send(AttemptEnded(attempt.number, fault))

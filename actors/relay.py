@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .attempts import OpenAttempt
 from .errors import ClientGone, ClientStalled, UpstreamError, UpstreamTimeout
+from .open_attempt import OpenAttempt
 from .outcome import End, Outcome, Party, Phase
 from .outlet import ResponseHead
 from .sansio.chunks import AttemptsExhausted
-from .sansio.faults import Fault, FaultKind
+from .sansio.faults import Fault, FaultKind, shutdown_fault
 from .sansio.headers import to_client
 from .stream_processor import party_of
 
@@ -54,6 +54,7 @@ class RelayProcessor:
         self._tally = tally
         self._scope = trio.CancelScope()
         self._left_at: float | None = None
+        self._shutting_down = False
         self._status = 0
         self._head_begun = False
         self._fault: Fault | None = None
@@ -64,6 +65,12 @@ class RelayProcessor:
         """The client is gone: end everything that was done for it. Idempotent; harmless after the end."""
         if self._left_at is None:
             self._left_at = trio.current_time()
+            self._scope.cancel()
+
+    def shut_down(self) -> None:
+        """The process is about to end: the client is told if no head was sent, else broken off. Idempotent; harmless after the end."""
+        if not self._finished:
+            self._shutting_down = True
             self._scope.cancel()
 
     async def run(self, outlet: Outlet) -> Outcome:
@@ -79,6 +86,8 @@ class RelayProcessor:
                 await self._relay(outlet)
             if patience.cancelled_caught and self._left_at is None:
                 await self._fail(self._too_long(), outlet)
+            elif self._shutting_down and self._left_at is None and not self._finished:
+                await self._fail(shutdown_fault(), outlet)
         except ClientGone as loss:
             self._party = Party.CLIENT_STALLED if isinstance(loss, ClientStalled) else Party.CLIENT
         except Exception:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import fnmatch
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from .sansio.breaker_state import BreakerPolicy
+from .sansio.breaker_state import BreakerPolicy, circuit_name
 from .sansio.error_recovery import RecoveryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from .sansio.resume_plan import Continuation, ResumeMode
+
+Delivery: TypeAlias = Literal["stream", "whole"]
 
 
 class Secret:
@@ -74,7 +78,11 @@ class Upstream:
       headers: added to every request.
       ca_file: PEM bundle to trust instead of the system's.
       proxy: URL of a forward proxy.
+      transport: "own" is transport.py; "httpx" is httpx's, which is also what serves upstreams behind a proxy.
+      continuation: how it is told to continue an answer that was begun, "none" if it cannot.
       breaker: when its circuit opens.
+      slots: requests it takes at once, 0 for as many as come.
+      own_circuits: models that are judged apart from the others.
     """
 
     name: str
@@ -84,7 +92,15 @@ class Upstream:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # both may hold a credential
     ca_file: str | None = None
     proxy: str | None = field(default=None, repr=False)
+    transport: Literal["own", "httpx"] = "own"
+    continuation: Continuation = "none"
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    slots: int = 0
+    own_circuits: frozenset[str] = frozenset()
+
+    def circuit(self, model: str) -> str:
+        """Name of the circuit that judges requests for `model`: the upstream's own, or one of the model there."""
+        return circuit_name(self.name, model) if model in self.own_circuits else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +118,23 @@ class Route:
 
     Args:
       timers: of the stream as a whole: `total`, `keepalive_*`, `client_stall`. The others are each candidate's own.
+      hedge_after: seconds of silence after which a second upstream is asked beside the first; `math.inf` is never.
+      resume: whether an answer is taken up again of which output was sent.
+      delivery: "whole" keeps an answer until it is complete.
     """
 
     pattern: str
     candidates: tuple[Candidate, ...]
     timers: Timers = field(default_factory=Timers)
     recovery: RecoveryPolicy = field(default_factory=RecoveryPolicy)
+    hedge_after: float = math.inf
+    resume: ResumeMode = "off"
+    delivery: Delivery = "stream"
+
+    @property
+    def continuable(self) -> bool:
+        """Some upstream of it can go on from the beginning of an answer."""
+        return any(candidate.upstream.continuation != "none" for candidate in self.candidates)
 
 
 class RouteTable:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .detector import detect_stutter
+from .detector import Nudge, detect_stutter
 from .errors import ClientGone
 from .orders import Orders
 from .outcome import End, Outcome, Party, Phase
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SILENCES: Final = frozenset({FaultKind.CONNECT_TIMEOUT, FaultKind.FIRST_TOKEN_TIMEOUT, FaultKind.IDLE_TIMEOUT})
-_OURS: Final = frozenset({FaultKind.TOTAL_TIMEOUT, FaultKind.LOOP, FaultKind.SHUTDOWN, FaultKind.INTERNAL, FaultKind.UNAVAILABLE})
+_OURS: Final = frozenset(
+    {FaultKind.TOTAL_TIMEOUT, FaultKind.LOOP, FaultKind.SHUTDOWN, FaultKind.INTERNAL, FaultKind.UNAVAILABLE, FaultKind.BUSY}
+)
 
 
 class StreamProcessor:
@@ -56,6 +58,7 @@ class StreamProcessor:
         self._headers = headers
         self._max_event = max_event
         self._tally = tally
+        self._nudge = Nudge()
         self._scope = trio.CancelScope()
         self._left_at: float | None = None
         self._written = Written()
@@ -65,6 +68,11 @@ class StreamProcessor:
         if self._left_at is None:
             self._left_at = trio.current_time()
             self._scope.cancel()
+
+    def shut_down(self) -> None:
+        """The process is about to end: the machine ends the stream behind what was read so far. Idempotent; harmless after the end."""
+        self._machine.shut_down(trio.current_time())
+        self._nudge()
 
     async def run(self, outlet: Outlet) -> Outcome:
         """Run the stream's stages until its end.
@@ -85,6 +93,7 @@ class StreamProcessor:
             await self._report_crash(outlet, crash)
         finally:
             self._tally.ended = trio.current_time()
+            self._machine.abandon(self._tally.ended)
             if self._written.end is None:
                 outlet.abort()
         return self.outcome(crash)
@@ -97,7 +106,7 @@ class StreamProcessor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_upstream, self._attempts, orders, raw_in)
             nursery.start_soon(parse_chunks, self._max_event, raw_out, chunks_in)
-            nursery.start_soon(detect_stutter, self._machine, orders, chunks_out, effects_in)
+            nursery.start_soon(detect_stutter, self._machine, orders, self._nudge, chunks_out, effects_in)
             nursery.start_soon(
                 write_frames,
                 effects_out,

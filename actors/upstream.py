@@ -1,41 +1,32 @@
-"""The way to the upstreams: one httpx client each, and the seam where httpx's exceptions become ours.
+"""The way to the upstreams: what goes up for each of them, and over which transport.
 
-With transport.py, once it exists, the only module that knows httpx. Redirects are not followed, the environment's proxies and
-.netrc are ignored (both could send a credential where it does not belong), and nothing is decompressed: we ask for identity.
+Owns the request as it leaves: its URL, its headers, the credential. Redirects are not followed, the environment's proxies and .netrc
+are ignored (both could send a credential where it does not belong), and nothing is decompressed: we ask for identity.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import socket
+import math
 import ssl
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import httpx
-import trio
 
-from .errors import (
-    UpstreamConnectError,
-    UpstreamDisconnected,
-    UpstreamDnsError,
-    UpstreamError,
-    UpstreamProtocolError,
-    UpstreamTimeout,
-    UpstreamTlsError,
-)
+from .errors import UpstreamProtocolError
+from .stock_transport import StockTransport
+from .transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from .routes import Candidate, Upstream
 
-#: No limit here: admission is decided before a stream starts, and a full pool would only be a second, hidden queue.
-#: Idle connections are another matter: httpcore 1.0.9 counts them all for each of them on every request, which is quadratic and took half
-#: of the processor's time at 500 streams. It compares that count with *all* connections, so above 32 open ones none is kept idle.
-_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30.0)
+Headers: TypeAlias = "list[tuple[bytes, bytes]]"
+AnyTransport: TypeAlias = Transport | StockTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,95 +48,44 @@ class UpstreamRequest:
     authorization: bytes | None = None
 
 
-class _Body(httpx.AsyncByteStream):
-    """A request body in one piece. httpx's own is an async generator, which a failed write would leave to the garbage collector."""
+class _Reader(Protocol):
+    """A body as both transports read it."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Once(self._data)
-
-
-class _Once:
-    """Iterates over one item, none if it is empty."""
-
-    def __init__(self, data: bytes) -> None:
-        self._left = [data] if data else []
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
-
-
-class _Progress:
-    """A trace of httpcore that sees how far a request came.
-
-    Args:
-      connected: called when a connection is there and the request goes out on it.
-    """
-
-    def __init__(self, connected: Callable[[], None]) -> None:
-        self._connected = connected
-        self._socket: trio.socket.SocketType | None = None
-        self.fresh = False  # it opened a connection of its own; else it went out on an idle one
-
-    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        if event.startswith("connection.connect_"):
-            self.fresh = True
-            if event.endswith(".complete"):
-                self._socket = info["return_value"].get_extra_info("socket")
-        elif event == "http11.send_request_headers.started":
-            self._connected()
-
-    def close(self) -> None:
-        """Close the connection it opened. httpcore 1.0.9 does not when it is cancelled inside the TLS handshake."""
-        if self._socket is not None:
-            self._socket.close()
+    @property
+    def complete(self) -> bool: ...
+    async def read(self) -> bytes: ...
+    async def aclose(self) -> None: ...
 
 
 class UpstreamResponse:
     """An open response. Whoever got it closes it; closing before the body's end closes the connection.
 
     Args:
-      response: httpx's, opened with stream=True.
+      headers: names in lower case.
+      reader: of the body.
     """
 
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self._body = response.aiter_raw().__aiter__()
-        self.complete = False
+    __slots__ = ("_reader", "aclose", "headers", "read", "status")
+
+    def __init__(self, status: int, headers: Headers, reader: _Reader) -> None:
+        self.status = status
+        self.headers = headers
+        self._reader = reader
+        #: The next piece of the body, b"" at its clean end. Raises UpstreamError: the connection broke, or the framing did.
+        #: The reader's own, since it is awaited for every network read of every stream.
+        self.read = reader.read
+        #: Give the connection back if the body's end is there, else close it. Does not wait for the peer.
+        self.aclose = reader.aclose
 
     @property
-    def status(self) -> int:
-        return self._response.status_code
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """As they came; names in lower case."""
-        return [(name.lower(), value) for name, value in self._response.headers.raw]
+    def complete(self) -> bool:
+        """The body was read to its end."""
+        return self._reader.complete
 
     def header(self, name: str) -> str:
         """The value of one header, "" where absent."""
-        return str(self._response.headers.get(name, ""))
-
-    async def read(self) -> bytes:
-        """The next piece of the body, b"" at its clean end.
-
-        Raises:
-          UpstreamError: the connection broke, or the framing did.
-        """
-        with translated_errors():
-            try:
-                data = await self._body.__anext__()
-            except StopAsyncIteration:
-                self.complete = True
-                return b""
-        return data
+        wanted = name.lower().encode()
+        return ", ".join(value.decode("latin-1") for name, value in self.headers if name == wanted)
 
     async def read_all(self, limit: int) -> bytes:
         """The body's next `limit` bytes, or less if it ends."""
@@ -155,26 +95,46 @@ class UpstreamResponse:
             size += len(data)
         return b"".join(parts)
 
-    async def aclose(self) -> None:
-        """Give the connection back to the pool if the body was read to its end, else close it. Does not wait for the peer."""
-        # httpx and httpcore read through four nested async generators. One that is dropped while it is suspended is left to the
-        # garbage collector, which trio reports; only an exception that comes from the innermost finishes them all. So a body that
-        # was not read to its end is read once more under a cancelled scope, which makes httpcore close the connection. The shield
-        # is for the caller that is itself cancelled: its Cancelled would be raised here in place of ours and skip the close.
-        if not self.complete:
-            with trio.CancelScope(shield=True) as closing, contextlib.suppress(httpx.HTTPError, httpx.StreamError, StopAsyncIteration):
-                closing.cancel()
-                while True:
-                    await self._body.__anext__()
-        with trio.CancelScope(shield=True), contextlib.suppress(httpx.HTTPError):
-            await self._response.aclose()
-
 
 class UpstreamClient:
-    """The clients of all configured upstreams. Made by `open_upstream_client()`."""
+    """The transports of all configured upstreams. Made by `open_upstream_client()`, and by its own `prepare()` for another configuration.
 
-    def __init__(self, clients: dict[str, httpx.AsyncClient]) -> None:
-        self._clients = clients
+    Args:
+      upstreams: by name.
+      transports: of each of them.
+      every: those transports and the ones of earlier configurations that streams still use; one list for all clients of a process.
+    """
+
+    def __init__(self, upstreams: dict[str, Upstream], transports: dict[str, AnyTransport], every: list[tuple[str, AnyTransport]]) -> None:
+        self._upstreams = upstreams
+        self._transports = transports
+        self._every = every
+
+    def prepare(self, upstreams: Iterable[Upstream]) -> UpstreamClient:
+        """A client for other upstreams. It shares the connections to those that are at the same place and reached in the same way.
+
+        Raises:
+          OSError: a `ca_file` cannot be read.
+        """
+        wanted = {upstream.name: upstream for upstream in upstreams}
+        transports = {
+            name: self._transports[name] if name in self._upstreams and _same_way(self._upstreams[name], upstream) else _transport(upstream)
+            for name, upstream in wanted.items()
+        }
+        self._every += [(name, transport) for name, transport in transports.items() if transport is not self._transports.get(name)]
+        return UpstreamClient(wanted, transports, self._every)
+
+    async def take_over(self) -> None:
+        """This client is the one in use now: of the others' connections, close the idle ones, and each of the rest when its stream ends."""
+        for name, transport in self._every:
+            if transport is not self._transports.get(name):
+                await transport.retire()
+        self._every[:] = [(n, t) for n, t in self._every if t is self._transports.get(n) or t.open_connections()]
+
+    async def aclose(self) -> None:
+        """Close every connection, those of earlier configurations and those in use as well."""
+        for _, transport in self._every:
+            await transport.aclose()
 
     async def send(
         self, candidate: Candidate, request: UpstreamRequest, body: bytes, attempt: int = 0, *, connected: Callable[[], None] = lambda: None
@@ -190,57 +150,50 @@ class UpstreamClient:
           UpstreamError: no response head came. A status, whatever it is, is no error here.
         """
         upstream = candidate.upstream
-        client = self._clients[upstream.name]
-        headers = [*request.headers, (b"accept-encoding", b"identity"), *_credential(upstream, request)]
+        url, host = _target(upstream.base_url + request.path)
+        headers = [(b"host", host), *request.headers, (b"accept-encoding", b"identity"), *_credential(upstream, request)]
         headers += [(name.lower().encode(), value.encode()) for name, value in upstream.headers]
         if attempt:
-            headers.append((b"x-evenflow-attempt", str(attempt).encode()))
+            headers.append((b"x-evenflow-attempt", b"%d" % attempt))
+        if not any(name == b"user-agent" for name, _ in headers):
+            headers.append((b"user-agent", b"evenflow"))  # some servers refuse those that have none
+        if body or request.method == "POST":
+            headers.append((b"content-length", b"%d" % len(body)))
         connect = candidate.timers.connect
-        timeout = {"connect": None if connect == float("inf") else connect, "read": None, "write": None, "pool": None}
-        progress = _Progress(connected)
-        outgoing = client.build_request(
-            request.method,
-            upstream.base_url + request.path,
-            headers=headers,
-            content=body if body or request.method == "POST" else None,
-            extensions={"timeout": timeout, "trace": progress},
-        )
-        outgoing.stream = _Body(body)
-        try:
-            return await _exchange(client, outgoing, connect, progress)
-        except UpstreamDisconnected:
-            if progress.fresh:
-                raise
-        # An idle connection that the server closed just as we used it says nothing about the server (FAULTS row 35).
-        return await _exchange(client, outgoing, connect, progress)
+        extensions = {"timeout": {"connect": None if connect == math.inf else connect}, "connected": connected}
+        outgoing = httpx.Request(request.method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
+        response = await self._transports[upstream.name].handle_async_request(outgoing)
+        lowered = [(name.lower(), value) for name, value in response.headers.raw]
+        return UpstreamResponse(response.status_code, lowered, response.extensions["reader"])
 
     def open_connections(self) -> dict[str, int]:
-        """Connections in each upstream's pool, idle ones included."""
-        return {name: _pool_size(client) for name, client in self._clients.items()}
-
-
-async def _exchange(client: httpx.AsyncClient, outgoing: httpx.Request, connect: float, progress: _Progress) -> UpstreamResponse:
-    response: httpx.Response | None = None
-    try:
-        with translated_errors(connect):
-            response = await client.send(outgoing, stream=True)
-        return UpstreamResponse(response)
-    finally:
-        if response is None:
-            progress.close()
+        """Connections to each upstream, idle ones included."""
+        counts = Counter[str]()
+        for name, transport in self._every:
+            counts[name] += transport.open_connections()
+        return dict(counts)
 
 
 @asynccontextmanager
 async def open_upstream_client(upstreams: Iterable[Upstream]) -> AsyncIterator[UpstreamClient]:
-    """Open the clients; on leaving, every connection is closed."""
-    async with contextlib.AsyncExitStack() as stack:
-        clients = {upstream.name: await stack.enter_async_context(_client(upstream)) for upstream in upstreams}
-        yield UpstreamClient(clients)
+    """Open the transports; on leaving, every connection is closed."""
+    client = UpstreamClient({}, {}, []).prepare(upstreams)
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
-def _client(upstream: Upstream) -> httpx.AsyncClient:
-    verify = ssl.create_default_context(cafile=upstream.ca_file) if upstream.ca_file else _usual_trust()
-    return httpx.AsyncClient(limits=_LIMITS, timeout=None, verify=verify, proxy=upstream.proxy, trust_env=False, follow_redirects=False)
+def _same_way(one: Upstream, other: Upstream) -> bool:
+    """A CA file may have changed under its name: with one, the way is never the same."""
+    return (one.base_url, one.proxy, one.transport) == (other.base_url, other.proxy, other.transport) and not (one.ca_file or other.ca_file)
+
+
+def _transport(upstream: Upstream) -> AnyTransport:
+    tls = ssl.create_default_context(cafile=upstream.ca_file) if upstream.ca_file else _usual_trust()
+    if upstream.proxy is not None or upstream.transport == "httpx":
+        return StockTransport(tls, upstream.proxy)
+    return Transport(tls)
 
 
 @functools.cache
@@ -249,52 +202,17 @@ def _usual_trust() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def _credential(upstream: Upstream, request: UpstreamRequest) -> list[tuple[bytes, bytes]]:
+@functools.lru_cache(maxsize=256)
+def _target(url: str) -> tuple[httpx.URL, bytes]:
+    """The URL, parsed, and the Host header that goes with it. Parsing it takes 30 us (measured), and it is nearly always the same."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as exc:
+        raise UpstreamProtocolError("the upstream's URL with this path is none") from exc
+    return parsed, parsed.netloc
+
+
+def _credential(upstream: Upstream, request: UpstreamRequest) -> Headers:
     if upstream.auth == "client":
         return [(b"authorization", request.authorization)] if request.authorization else []
     return [(b"authorization", b"Bearer " + upstream.key.reveal().encode())] if upstream.key else []
-
-
-def _pool_size(client: httpx.AsyncClient) -> int:
-    pool = getattr(client._transport, "_pool", None)  # httpx has no public count
-    return len(pool.connections) if pool is not None else 0
-
-
-@contextlib.contextmanager
-def translated_errors(connect: float = 0.0) -> Iterator[None]:
-    """Raise httpx's exceptions as ours, chained.
-
-    Args:
-      connect: seconds of the connect timeout, for the text.
-    """
-    try:
-        yield
-    except httpx.ConnectTimeout as exc:
-        raise UpstreamTimeout("timers.connect", connect) from exc
-    except (httpx.ConnectError, httpx.ProxyError) as exc:
-        raise _connect_error(exc) from exc
-    except httpx.RemoteProtocolError as exc:
-        # httpx says "peer closed connection" for a body cut short and "Server disconnected" for no response at all: both are cuts.
-        text = str(exc)
-        cut = "closed connection" in text or "disconnected" in text.lower()
-        raise (UpstreamDisconnected if cut else UpstreamProtocolError)(_sentence(text)) from exc
-    except (httpx.ReadError, httpx.WriteError, httpx.CloseError) as exc:
-        raise UpstreamDisconnected(_sentence(str(exc) or "the connection was reset")) from exc
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise UpstreamProtocolError(_sentence(str(exc))) from exc
-
-
-def _connect_error(exc: BaseException) -> UpstreamError:
-    """What lies under httpx's ConnectError: it wraps the operating system's and OpenSSL's own exceptions two levels deep."""
-    cause: BaseException | None = exc
-    while cause is not None:
-        if isinstance(cause, socket.gaierror):
-            return UpstreamDnsError(f"the host name does not resolve ({cause.strerror})")
-        if isinstance(cause, ssl.SSLError):
-            return UpstreamTlsError(f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}")
-        cause = cause.__cause__ or cause.__context__
-    return UpstreamConnectError(_sentence(str(exc) or "no connection"))
-
-
-def _sentence(text: str) -> str:
-    return " ".join(text.split())[:200]

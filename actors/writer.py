@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .errors import ClientGone, ClientStalled
 from .outlet import ResponseHead
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .outlet import Outlet
     from .sansio.effects import Effects
     from .sansio.faults import Fault
+
+#: Bytes per write. An answer that is delivered whole leaves at once, and a slow client is judged by each piece, not by the sum.
+_PIECE: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +126,10 @@ async def _write(effects: Effects, outlet: Outlet, headers: ResponseHeaders, tal
         written.status = head.status
     if effects.frames:
         data = b"".join(effects.frames)
-        await outlet.write(data)
-        tally.bytes_out += len(data)
+        for start in range(0, len(data), _PIECE):
+            piece = data[start : start + _PIECE]
+            await outlet.write(piece)
+            tally.bytes_out += len(piece)
     match effects.end:
         case Complete():
             await outlet.finish()

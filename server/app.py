@@ -11,6 +11,7 @@ from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from .hops import CODE, MOST, TOO_MANY, hops_of
 from .models import ModelCatalogue
 from .v1 import COMPLETIONS
 from .version import VERSION
@@ -36,6 +37,8 @@ def create_app(services: Services) -> QuartTrio:
             response = _error(401, "the API key is missing or wrong; send it as Authorization: Bearer or x-api-key", "invalid_api_key")
             response.headers["www-authenticate"] = "Bearer"
             return response
+        if _hops() >= MOST:
+            return _error(508, TOO_MANY, CODE)
         return None
 
     @app.get("/")
@@ -54,11 +57,11 @@ def create_app(services: Services) -> QuartTrio:
 
     @app.get("/v1/models")
     async def list_models() -> Response:
-        return jsonify({"object": "list", "data": await catalogue.models(request.headers.get("authorization"))})
+        return jsonify({"object": "list", "data": await catalogue.models(request.headers.get("authorization"), _hops())})
 
     @app.get("/v1/models/<path:model_id>")
     async def get_model(model_id: str) -> Response:
-        models = await catalogue.models(request.headers.get("authorization"))
+        models = await catalogue.models(request.headers.get("authorization"), _hops())
         for model in models:
             if model["id"] == model_id:
                 return jsonify(model)
@@ -82,6 +85,10 @@ def create_app(services: Services) -> QuartTrio:
         return response
 
     return app
+
+
+def _hops() -> int:
+    return hops_of(request.headers.get("x-evenflow-hops", ""))
 
 
 def _headers() -> dict[str, str]:

@@ -31,3 +31,17 @@ class Edge:
             return
         app = self._v1 if scope["method"] == "POST" and scope["path"].startswith("/v1/") else self._control
         await app(scope, receive, self._visitors.sending(scope, send))
+
+
+class Replaceable:
+    """An ASGI application that can be replaced while it runs. A request stays with the one it began with.
+
+    Args:
+      app: takes the next request.
+    """
+
+    def __init__(self, app: AsgiApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+        await self.app(scope, receive, send)

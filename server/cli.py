@@ -1,13 +1,14 @@
 """The command line: evenflow serve | dev | demo | simulate | replay | check.
 
 Owns the options, the exit codes and the one line that says why nothing was started. Exit codes: 0 done, 1 what the command itself
-found wanting, 2 it could not start as asked, 130 Ctrl-C. What a command does is imported only when it runs, so that `check`
-starts quickly and needs no server.
+found wanting, 2 it could not start as asked, 70 a defect ended it, 130 Ctrl-C. What a command does is imported only when it runs,
+so that `check` starts quickly and needs no server.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from pathlib import Path
@@ -43,6 +44,12 @@ class _CannotStart(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"evenflow: {self.format_message()}", err=True)
+
+
+class _Failed(_CannotStart):
+    """It ran, and a defect of its own ended it."""
+
+    exit_code = 70  # EX_SOFTWARE of sysexits.h; anything but 0 has a supervisor start it again
 
 
 class _Commands(click.Group):
@@ -109,10 +116,11 @@ def evenflow() -> None:
 @_sources
 def serve(**flags: Any) -> None:
     """Run the proxy until SIGTERM or Ctrl-C."""
-    settings = _load(Flags(**flags)).settings
+    sources = Flags(**flags)
+    settings = _load(sources).settings
     from . import main as proxy
 
-    _run(functools.partial(proxy.serve, settings, task_status=trio.TASK_STATUS_IGNORED), proxy.BindError)
+    _run(functools.partial(proxy.serve, settings, functools.partial(load, sources)), proxy.BindError)
 
 
 @evenflow.command()
@@ -227,14 +235,20 @@ def _warn(loaded: Loaded) -> None:
 
 
 def _run(command: Callable[[], Any], bind_error: type[Exception]) -> None:
-    """Run an async command; a port in use is one line, also out of a nursery."""
+    """Run an async command; a port in use is one line, also out of a nursery. So is a defect, whose traceback goes into the log."""
     try:
         trio.run(command)
     except* bind_error as group:
-        failure = _first(group)
+        failure: click.ClickException = _CannotStart(str(_first(group)))
+    except* Exception as group:
+        from .log import flush_logging
+
+        logging.getLogger("evenflow").critical("the process ends, for it cannot go on", exc_info=group)
+        flush_logging(0.5)  # what is said below comes last
+        failure = _Failed(str(_first(group)) or type(_first(group)).__name__)
     else:
         return
-    raise _CannotStart(str(failure))
+    raise failure
 
 
 def _first(group: Exception) -> Exception:

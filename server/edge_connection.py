@@ -16,7 +16,7 @@ import math
 import os
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +28,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from .acceptor import TOO_MANY, Acceptor, Doorkeeper
 from .edge_protocol import EdgeProtocol
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _log: Final = logging.getLogger("evenflow.edge")
 
 #: Descriptors of one listening socket that are accepted on. trio accepts one connection per listener and pass of its loop; with
 #: several a thousand clients that come at once do not wait a thousand passes.
-_ACCEPTORS: Final = 16
+MOST_ACCEPTORS: Final = 16
 _READ: Final = 65_536
 #: Bytes of further requests that are taken while one is being answered, a bound on memory. Clients of LLMs send none.
 _AHEAD: Final = 1024 * 1024
@@ -240,18 +241,31 @@ async def open_edge(
     limits: EdgeSettings,
     *,
     grace: float,
+    patience: Callable[[], float] = lambda: 0.0,
+    last_words: Callable[[], None] = lambda: None,
+    acceptors: int = MOST_ACCEPTORS,
+    most: float = math.inf,
     refused: Callable[[Refusal], None] = lambda _: None,
 ) -> AsyncIterator[None]:
-    """Serve an application on a listening socket; on leaving, accept no more and give what runs `grace` seconds.
+    """Serve an application on a listening socket; on leaving, accept no more and close what is idle.
 
     Args:
       listener: is closed at the end.
+      patience: asked on leaving: seconds that what runs may take to end.
+      last_words: called when they have passed and something still runs; it has `grace` seconds more then.
+      acceptors: descriptors that are accepted on.
+      most: connections at once; further ones are turned away with a 503.
       refused: told of every request that was refused before the application saw it.
     """
     config, context = _config(limits), WorkerContext(None)
     connections: set[Connection] = set()
+    all_ended = trio.Event()  # when set, the process was about to end already
+    leaving = False
 
     async def serve(stream: trio.SocketStream) -> None:
+        if len(connections) >= most:
+            await doorkeeper.turn_away(stream, f"{len(connections)} connections are served, and open files are limited")
+            return
         connection = Connection(stream, app, config, context, limits, refused)
         connections.add(connection)
         try:
@@ -260,17 +274,28 @@ async def open_edge(
             _log.exception("a connection failed")
         finally:
             connections.discard(connection)
+            if leaving and not connections:
+                all_ended.set()
 
-    duplicates = [socket.socket(fileno=os.dup(listener.fileno())) for _ in range(_ACCEPTORS - 1)]
-    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in (listener, *duplicates)]
+    duplicates = [socket.socket(fileno=os.dup(listener.fileno())) for _ in range(acceptors - 1)]
+    plain = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in (listener, *duplicates)]
+    doorkeeper = Doorkeeper(listener, lambda: refused(TOO_MANY))
+    listeners = [Acceptor(one, doorkeeper) for one in plain]
     async with trio.open_nursery() as running:
-        async with trio.open_nursery() as accepting:
-            await accepting.start(partial(trio.serve_listeners, serve, listeners, handler_nursery=running))
-            yield
-            accepting.cancel_scope.cancel()
+        with closing(doorkeeper):
+            async with trio.open_nursery() as accepting:
+                await accepting.start(partial(trio.serve_listeners, serve, listeners, handler_nursery=running))
+                yield
+                accepting.cancel_scope.cancel()
         await context.terminated.set()
+        leaving = True
         for connection in connections:
             connection.stop()
+        if connections:
+            with trio.move_on_after(patience()):
+                await all_ended.wait()
+            if not all_ended.is_set():
+                last_words()
         running.cancel_scope.deadline = trio.current_time() + grace
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .settings import Address
+
+#: Descriptors that are left to connections of the admin listener, idle upstream connections and files. Guessed.
+_OTHER_DESCRIPTORS: Final = 24
 
 
 class BindError(Exception):
@@ -41,14 +45,19 @@ def open_listener(address: Address, setting: str, *, backlog: int, write_timeout
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT") and 0 < write_timeout < 86_400:
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+        set_write_timeout(listener, write_timeout)
         listener.bind(place)
         listener.listen(backlog)
     except OSError as exc:
         listener.close()
         raise BindError(f"cannot listen on {address}: {_why(exc, setting)}") from exc
     return listener
+
+
+def set_write_timeout(listener: socket.socket, seconds: float) -> None:
+    """Have the kernel drop connections, accepted from now on, whose sent bytes stay unacknowledged for so long; 0 is off."""
+    if hasattr(socket, "TCP_USER_TIMEOUT") and seconds < 86_400:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 def _why(exc: OSError, setting: str) -> str:
@@ -78,3 +87,26 @@ def raise_descriptor_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return soft
+
+
+def connection_limit() -> float:
+    """Client connections that can be served at once: each may need a second descriptor for its upstream, some are for other things.
+
+    Returns:
+      `math.inf` where the system does not tell how many descriptors there are.
+    """
+    try:
+        import resource
+    except ImportError:
+        return math.inf
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return math.inf
+    return max(1, (soft - _open_descriptors() - _OTHER_DESCRIPTORS) // 2)
+
+
+def _open_descriptors() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 32  # a guess, where there is no /proc: what a Python process with a few sockets has

@@ -41,7 +41,13 @@ _TRACE_LIMIT: Final = 16_000
 
 _FIRST: Final = ("timestamp", "level", "event")
 _TRACES: Final = ("exception", "stack")
-_LIMITS: Final = {"event": _EVENT_LIMIT, "fault_message": _FAULT_LIMIT, "exception": _TRACE_LIMIT, "stack": _TRACE_LIMIT}
+_LIMITS: Final = {
+    "event": _EVENT_LIMIT,
+    "fault_message": _FAULT_LIMIT,
+    "reason": _FAULT_LIMIT,
+    "exception": _TRACE_LIMIT,
+    "stack": _TRACE_LIMIT,
+}
 
 #: They say per connection what the canonical line says per request (httpx at INFO, with the query), or whole headers (hpack at DEBUG).
 _QUIET: Final = ("httpx", "httpcore", "hypercorn", "h2", "hpack")
@@ -129,6 +135,12 @@ def close_logging() -> None:
 atexit.register(close_logging)
 
 
+def flush_logging(timeout: float) -> None:
+    """Wait until what was logged so far is written, for so many seconds at most."""
+    if _State.sink is not None:
+        _State.sink.flush(timeout)
+
+
 def dropped_lines() -> int:
     """Lines lost since the process began."""
     return _State.dropped_before + (_State.sink.dropped if _State.sink is not None else 0)
@@ -203,6 +215,7 @@ def log_outcome(
         "ttft_ms": _milliseconds(tally.first_token, tally.started),
         "total_ms": _milliseconds(tally.ended, tally.started),
         "cancel_ms": _milliseconds(outcome.cancel_latency),
+        "hedged": dict(tally.hedges),
         "events": tally.events,
         "bytes_in": tally.bytes_in,
         "bytes_out": tally.bytes_out,
@@ -213,6 +226,7 @@ def log_outcome(
         "skipped": tally.skipped,
         "keepalives": tally.keepalives,
         "replayed": tally.replayed,
+        "resumes": {f"{strategy} {result}": count for (strategy, result), count in tally.resumes.items()},
         "done_added": tally.done_added,
     }
     log = _logger.warning if outcome.end is End.ERROR else _logger.info
@@ -223,6 +237,42 @@ def log_breaker_transition(upstream: str, before: str, after: str, reason: str) 
     """Write that a circuit changed its state. A circuit that opens is a warning."""
     log = _logger.warning if after in ("open", "forced_open") else _logger.info
     log("breaker", upstream=upstream, before=before, after=after, reason=reason)
+
+
+def log_stopping(signal: str, streams: int, seconds: float) -> None:
+    """Write that the process was told to end, and what it waits for."""
+    _logger.info("stopping", signal=signal, streams=streams, drain=seconds)
+
+
+def log_reload(result: str, *, reason: str = "", needs_restart: Iterable[str] = (), warnings: Iterable[str] = ()) -> None:
+    """Write what became of a new configuration: one line, one more for each warning.
+
+    Args:
+      reason: why it was refused.
+      needs_restart: settings that differ and keep their old value until the next start.
+    """
+    for warning in warnings:
+        _logger.warning("reload", warning=warning)
+    if reason:
+        _logger.error("reload", result=result, reason=reason)
+    else:
+        kept = ", ".join(needs_restart)
+        (_logger.warning if kept else _logger.info)("reload", result=result, needs_restart=kept or None)
+
+
+def log_blocked_loop(seconds: float, stack: str, untold: int) -> None:
+    """Write that nothing else ran for so long.
+
+    Args:
+      stack: where the loop's thread was, "" if that is not known.
+      untold: how often that happened since the last such line.
+    """
+    _logger.warning("loop_blocked", seconds=round(seconds, 2), untold=untold, stack=stack)
+
+
+def log_hard_exit(seconds: float, stack: str) -> None:
+    """Write that the process is ended by force, and where its main thread was."""
+    _logger.critical("hard_exit", reason=f"it had not ended {seconds:g} s after it was told to", stack=stack)
 
 
 class _SinkHandler(logging.Handler):

@@ -11,14 +11,14 @@ other parts know better at any moment (breaker states, lost log lines) is asked 
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import prometheus_client
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from actors import End, StateName
+from actors import REJECTIONS, End, StateName, upstream_of
 
 from .version import VERSION
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
     from prometheus_client.metrics_core import Metric
 
-    from actors import BreakerStatistics, Outcome
+    from actors import AdmissionStatistics, BreakerStatistics, CircuitStatistics, Outcome
 
 #: Endpoints with a label of their own: those that OpenAI clients use. Any other path is `other`.
 ENDPOINTS: Final = frozenset({"chat/completions", "completions", "embeddings", "models", "responses"})
@@ -46,6 +46,10 @@ _HOLD_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 # The promise is a median under 10 ms and none over 100 ms.
 _CANCEL_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+# From what a busy loop shows all the time (some ms) to what the watchdog warns of (500 ms) and beyond.
+_LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 class _Children:
@@ -93,20 +97,27 @@ class Metrics:
         self._holds = self._counter("holds", "Events that waited because they looked like stutter.")
         self._hold_time = self._histogram("hold", "Longest hold of each stream that had one.", _HOLD_BUCKETS)
         self._repairs = self._counter("repairs", "Repairs by shape of stutter; done: an added [DONE].", "shape")
+        self._refused = self._counter("repairs_refused", "Repairs that were thought of and not proven, by shape of stutter.", "shape")
         self._flushes = self._counter("buffer_flushes", "Ends of a hold by the policy that ended it.", "policy")
         self._loops = self._counter("loops", "Attempts whose model repeated itself endlessly, by what was done about it.", "action")
+        self._resumes = self._counter("resumes", "Attempts to take up an answer after output was sent.", "strategy", "result")
         self._skipped = self._counter("events_skipped", "Malformed events that were not passed on.")
         self._faults = self._counter("faults", "Failed attempts by what went wrong.", "upstream", "kind")
         self._retries = self._counter("retries", "Attempts beyond a request's first, by the upstream that was reached last.", "upstream")
+        self._hedges = self._counter("hedges", "Second upstreams that were asked beside a silent one, by what came of it.", "result")
         self._breaker_transitions = self._counter("breaker_transitions", "Changes of a circuit's state.", "upstream", "from", "to")
         self._cancel = self._histogram("upstream_cancel", "From a client's leaving to its upstream connection's end.", _CANCEL_BUCKETS)
         self._transitions = self._counter("state_transitions", "Steps of the streams' state machines.", "from", "event", "to")
 
+        self._reloads = self._counter("config_reloads", "Configurations that were read anew, by what became of them.", "result")
+        self._lag = self._histogram("loop_lag", "How late the event loop woke a task, ten times a second.", _LAG_BUCKETS)
+
         # From the first scrape on, so that the first failure of all is seen as an increase.
-        for upstream in sorted(self._upstreams):
-            self._retries.add(0, upstream)
-            for end in End:
-                self._streams.add(0, end.value, upstream, "actors")
+        self._show_upstreams()
+        for result in ("accepted", "refused"):
+            self._reloads.add(0, result)
+        for result in ("won", "lost", "failed", "refused", "cancelled"):
+            self._hedges.add(0, result)
 
         build = prometheus_client.Info("evenflow_build", "What runs here.", registry=self._registry)
         build.info({"version": VERSION, "python": platform.python_version()})
@@ -118,11 +129,32 @@ class Metrics:
         self,
         *,
         breaker: Callable[[], BreakerStatistics] | None = None,
+        admission: Callable[[], AdmissionStatistics] | None = None,
         open_connections: Callable[[], int] | None = None,
     ) -> None:
-        """Name those who are asked at each scrape from now on: the circuit breaker, and who counts open upstream connections."""
+        """Name those who are asked at each scrape from now on: circuit breaker, admission, and who counts open upstream connections."""
         self._at_scrape.breaker = breaker or self._at_scrape.breaker
+        self._at_scrape.admission = admission or self._at_scrape.admission
         self._at_scrape.open_connections = open_connections or self._at_scrape.open_connections
+
+    def know(self, upstreams: Iterable[str]) -> None:
+        """Take further names for the label `upstream`. Those that are gone stay: their streams may still end."""
+        self._upstreams |= frozenset(upstreams)
+        self._show_upstreams()
+
+    def _show_upstreams(self) -> None:
+        for upstream in sorted(self._upstreams):
+            self._retries.add(0, upstream)
+            for end in End:
+                self._streams.add(0, end.value, upstream, "actors")
+
+    def config_reloaded(self, result: Literal["accepted", "refused"]) -> None:
+        """The configuration was read anew."""
+        self._reloads.add(1, result)
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop woke a task so much later than it should have."""
+        self._lag.observe(seconds)
 
     def request_started(self, *, stream: bool) -> None:
         """A request was accepted."""
@@ -161,12 +193,18 @@ class Metrics:
             self._repairs.add(1, "done")
         for shape, count in tally.repairs.items():
             self._repairs.add(count, shape)
+        for shape, count in tally.refused.items():
+            self._refused.add(count, shape)
         for action, count in tally.loops.items():
             self._loops.add(count, action)
+        for (strategy, result), count in tally.resumes.items():
+            self._resumes.add(count, strategy, result)
         for policy, count in tally.flushes.items():
             self._flushes.add(count, policy)
         for step, count in tally.transitions.items():
             self._transitions.add(count, *step)
+        for result, count in tally.hedges.items():
+            self._hedges.add(count, result)
         for (upstream, kind), count in tally.faults.items():
             self._faults.add(count, self._upstream(upstream), kind)
 
@@ -181,7 +219,7 @@ class Metrics:
 
     def breaker_transition(self, upstream: str, before: str, after: str, reason: str = "") -> None:
         """A circuit changed its state. The reason is free text: it goes into the log, not into a label."""
-        self._breaker_transitions.add(1, self._upstream(upstream), before, after)
+        self._breaker_transitions.add(1, self._upstream(upstream_of(upstream)), before, after)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Everything as one exposition.
@@ -218,6 +256,7 @@ class _AskedAtScrape(Collector):
     def __init__(self, dropped_lines: Callable[[], int]) -> None:
         self._dropped_lines = dropped_lines
         self.breaker: Callable[[], BreakerStatistics] | None = None
+        self.admission: Callable[[], AdmissionStatistics] | None = None
         self.open_connections: Callable[[], int] | None = None
 
     def collect(self) -> Iterator[Metric]:
@@ -228,21 +267,39 @@ class _AskedAtScrape(Collector):
             )
         if self.breaker is not None:
             yield from _collect_breaker(self.breaker())
+        if self.admission is not None:
+            yield from _collect_admission(self.admission())
 
 
 def _collect_breaker(breaker: BreakerStatistics) -> Iterator[Metric]:
-    state = GaugeMetricFamily("evenflow_breaker_state", "1 for the state an upstream's circuit is in.", labels=("upstream", "state"))
+    state = GaugeMetricFamily("evenflow_breaker_state", "Circuits of an upstream in each state.", labels=("upstream", "state"))
     refused = CounterMetricFamily("evenflow_breaker_refused", "Requests that a circuit did not let through.", labels=("upstream",))
+    # An upstream may have a circuit for each of its configured models; the model is no label all the same.
+    circuits: dict[str, list[CircuitStatistics]] = {}
     for name, circuit in sorted(breaker.upstreams.items()):
-        refused.add_metric((name,), circuit.refused)
+        circuits.setdefault(upstream_of(name), []).append(circuit)
+    for name, all_of_them in circuits.items():
+        refused.add_metric((name,), sum(circuit.refused for circuit in all_of_them))
         for possible in BREAKER_STATES:
-            state.add_metric((name, possible), float(possible == circuit.state))
+            state.add_metric((name, possible), float(sum(possible == circuit.state for circuit in all_of_them)))
     yield from (state, refused)
     yield _counted("retries_refused", "Retries that the budget did not allow.", breaker.retry_budget.refused)
     yield _counted("breaker_restarts", "Failures of the circuit breaker's actor.", breaker.restarts)
     yield _counted("breaker_failed_open", "Requests let through since the breaker did not answer.", breaker.failed_open)
     yield _counted("breaker_lost_reports", "Reports that found the breaker's mailbox full.", breaker.lost_reports)
     yield _gauged("breaker_mailbox_depth", "Messages that wait for the circuit breaker.", breaker.mailbox_depth)
+
+
+def _collect_admission(admission: AdmissionStatistics) -> Iterator[Metric]:
+    yield _gauged("waiting", "Requests that wait for their turn, or for an upstream's slot.", admission.waiting)
+    yield _gauged("request_body_bytes", "Bytes of request bodies that are held.", admission.body_bytes)
+    slots = GaugeMetricFamily("evenflow_slots_in_use", "Slots in use, of upstreams that have a limit.", labels=("upstream",))
+    for name, count in sorted(admission.slots_in_use.items()):
+        slots.add_metric((name,), count)
+    rejected = CounterMetricFamily("evenflow_rejected", "Requests that were turned away since evenflow was busy.", labels=("reason",))
+    for reason in REJECTIONS:
+        rejected.add_metric((reason,), admission.rejected.get(reason, 0))
+    yield from (slots, rejected)
 
 
 def _counted(name: str, text: str, value: float) -> Metric:

@@ -12,6 +12,8 @@ import trio
 
 from actors import Candidate, Timers, UpstreamError, UpstreamRequest
 
+from .hops import next_hop
+
 if TYPE_CHECKING:
     from actors import Upstream
 
@@ -42,16 +44,17 @@ class ModelCatalogue:
             self._known[name] = [_model(model, name) for model in configured]
         self._asked: dict[str, float] = {}
 
-    async def models(self, authorization: str | None = None) -> list[Model]:
+    async def models(self, authorization: str | None = None, hops: int = 0) -> list[Model]:
         """Every model that a request could name now, in the order of the routes.
 
         Args:
           authorization: the caller's own, for upstreams with `auth = "client"`.
+          hops: evenflows that the request has come through.
         """
         async with trio.open_nursery() as nursery:
             for upstream in self._upstreams.values():
                 if trio.current_time() - self._asked.get(upstream.name, -_FRESH) >= _FRESH:
-                    nursery.start_soon(self._ask, upstream, authorization)
+                    nursery.start_soon(self._ask, upstream, authorization, hops)
         listed: dict[str, Model] = {}
         for route in self._services.routes.routes:
             if not any(character in route.pattern for character in "*?["):
@@ -66,9 +69,9 @@ class ModelCatalogue:
     def _find(self, model_id: str) -> Model | None:
         return next((m for models in self._known.values() for m in models if m["id"] == model_id), None)
 
-    async def _ask(self, upstream: Upstream, authorization: str | None) -> None:
+    async def _ask(self, upstream: Upstream, authorization: str | None, hops: int) -> None:
         headers = authorization.encode("latin-1") if authorization else None
-        request = UpstreamRequest("GET", "/models", (), b"", headers)
+        request = UpstreamRequest("GET", "/models", (next_hop(hops),), b"", headers)
         with trio.move_on_after(_PATIENCE):
             try:
                 response = await self._services.client.send(Candidate(upstream, timers=Timers(connect=_PATIENCE)), request, b"")

@@ -24,10 +24,12 @@ from actors import (
     StutteringDetector,
     StutterPolicy,
     Tally,
+    UpstreamHistory,
 )
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import AttemptEnded, AttemptsExhausted, AttemptStarted, Chunk, Event
 from actors.sansio.effects import Resume
+from actors.sansio.evidence import NEVER, Evidence
 from actors.sansio.stream_head import HeadSniffer
 
 if TYPE_CHECKING:
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from actors.sansio.chunks import Delta
     from actors.sansio.effects import Effects
     from actors.sansio.loop_guard import Loop
     from actors.sansio.smart_buffer import Released
     from actors.sansio.stream_machine import Item
     from actors.sansio.stream_state import StreamEvent, StreamState
+    from actors.sansio.trace import Judgement
 
 #: What a recording is called where an upstream's name would stand.
 UPSTREAM = "recording"
@@ -71,6 +75,16 @@ class _Printer:
     lines: list[str] = field(default_factory=list)
     _passed: int = 0
 
+    def judged(self, one: Judgement, now: float) -> None:
+        self.line(now, f"{_lane(one.delta)} {_shortened(one.delta.text)}{' (held)' if one.held else ''}")
+        if one.envelope.name:
+            self._detail("envelope", _finding(one.envelope))
+        for reading in one.readings:
+            found = " ".join([f"prior {reading.prior:+.1f}", *map(_finding, reading.findings)])
+            odds = f"odds {reading.odds:+.1f} of {one.threshold:+.1f}"
+            proofs = ", ".join([f"{reading.relations} informative {'pair' if reading.relations == 1 else 'pairs'}", *reading.factors])
+            self._detail(f"{reading.shape} {reading.verdict}", f"{odds} = {found}; proofs: {proofs}")
+
     def released(self, one: Released, now: float) -> None:
         if one.shape:
             was, now_is = _texts(one.chunk.raw), _texts(one.frame)
@@ -88,6 +102,9 @@ class _Printer:
     def looped(self, loop: Loop, now: float) -> None:
         self.line(now, f"{loop} up to character {loop.position}: {loop.unit!r}")
 
+    def _detail(self, name: str, text: str) -> None:
+        self.lines.append(f"{'':>10}     {name}: {text}")
+
     def line(self, now: float, text: str) -> None:
         if self._passed:
             self.lines.append(f"{'':>10}   {self._passed} {'chunk' if self._passed == 1 else 'chunks'} passed untouched")
@@ -96,10 +113,29 @@ class _Printer:
 
 
 def _texts(block: bytes) -> str:
-    """The texts of one block, for a reader."""
-    chunks = ChunkParser().feed(block)
-    texts = [delta.text for chunk in chunks if isinstance(chunk, Event) for delta in chunk.deltas]
-    return " + ".join(repr(text if len(text) <= 60 else f"{text[:57]}...") for text in texts) or "nothing"
+    """What one block tells, for a reader: its texts, the labels of calls, finishes."""
+    told = []
+    for chunk in ChunkParser().feed(block):
+        if isinstance(chunk, Event):
+            told += [_shortened(delta.text) for delta in chunk.deltas]
+            told += [
+                f"{name} {_shortened(label)}" for call in chunk.calls for name, label in (("id", call.id), ("name", call.name)) if label
+            ]
+            told += [f"finish of choice {choice}" for choice in chunk.finished]
+    return " + ".join(told) or "nothing"
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def _lane(delta: Delta) -> str:
+    place = f"choice {delta.choice} {delta.field.value}"
+    return place if delta.call_index < 0 else f"{place} of call {delta.call_index}"
+
+
+def _finding(found: Evidence) -> str:
+    return f"{found.name} never" if found.weight == NEVER else f"{found.name} {found.weight:+.1f}"
 
 
 def replay(
@@ -109,12 +145,14 @@ def replay(
     stutter: StutterPolicy | None = None,
     buffer: BufferPolicy | None = None,
     loops: LoopPolicy | None = None,
+    history: UpstreamHistory | None = None,
 ) -> Replayed:
     """Run one recorded body through the pipeline's decisions.
 
     Args:
       recording: the SSE body as an upstream sent it.
       pace: simulated seconds between two of its blocks.
+      history: what is known of its upstream.
     """
     printer = _Printer()
     tally = Tally(started=0.0, attempts=1)
@@ -124,7 +162,7 @@ def replay(
         return Replayed(refused.to_json(), refused.http_status, Failed(refused), printer.lines, tally)
 
     def open_buffer(_: str) -> SmartBuffer:
-        return SmartBuffer(StutteringDetector(stutter), buffer)
+        return SmartBuffer(StutteringDetector(stutter, history, printer), buffer)
 
     def open_guard(_: str) -> LoopGuard:
         return LoopGuard(loops or LoopPolicy())

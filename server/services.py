@@ -1,30 +1,53 @@
-"""What every request of one process shares, opened once by main.py and passed down."""
+"""What every request of one process shares, opened once by proxy.py and passed down."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from actors import CircuitBreaker, RouteTable, UpstreamClient
+    from actors import Admission, CircuitBreaker, RelayProcessor, RouteTable, StreamProcessor, UpstreamClient
 
+    from .buffers import Buffers
     from .client_keys import KeyRing
     from .metrics import Metrics
     from .settings import Settings
 
+    Processor: TypeAlias = StreamProcessor | RelayProcessor
+
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether new requests are welcome; turns False once, when the process is asked to stop."""
+    """How far the process is on its way to its end; both flags turn once.
+
+    Args:
+      ready: new requests are welcome.
+      over: the time of those that run is over, too.
+      running: requests that have a processor.
+    """
 
     ready: bool = True
+    over: bool = False
+    running: set[Processor] = field(default_factory=set)
+
+    def begin(self, processor: Processor) -> None:
+        """A request begins; `running.discard` is for its end. One that comes too late is ended before it asks anybody."""
+        self.running.add(processor)
+        if self.over:
+            processor.shut_down()
+
+    def shut_down(self) -> None:
+        """End what runs; each tells its client."""
+        self.over = True
+        for processor in tuple(self.running):
+            processor.shut_down()
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The shared parts of one process.
+    """The shared parts of one process under one configuration; a request keeps those it began with.
 
     Args:
       settings: the effective ones.
@@ -32,9 +55,12 @@ class Services:
       client: the way to the upstreams.
       breaker: their health.
       keys: the main listener's client keys.
+      buffers: what watches the text, made per attempt.
       metrics: counted into.
       base_url: where clients reach the main listener, for hints.
       random: uniform in [0, 1).
+      admission: who is served and who waits; the same under every configuration.
+      readiness: the same under every configuration.
     """
 
     settings: Settings
@@ -42,7 +68,9 @@ class Services:
     client: UpstreamClient
     breaker: CircuitBreaker
     keys: KeyRing
+    buffers: Buffers
     metrics: Metrics
     base_url: str
     random: Callable[[], float]
+    admission: Admission
     readiness: Readiness = field(default_factory=Readiness)

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct, field
 
 from actors import (
     STRATEGIES,
+    AdmissionPolicy,
     BreakerPolicy,
     Candidate,
     LoopPolicy,
@@ -28,11 +29,20 @@ from actors import (
     Strategy,
     Timers,
     Upstream,
+    circuit_name,
     seconds_or_off,
+    upstream_of,
 )
 
 # These defaults live with the code that uses them.
-_TIMERS, _RECOVERY, _BREAKER, _BUDGET, _LOOPS = Timers(), RecoveryPolicy(), BreakerPolicy(), RetryBudgetPolicy(), LoopPolicy()
+_TIMERS, _RECOVERY, _BREAKER, _BUDGET, _LOOPS, _ADMISSION = (
+    Timers(),
+    RecoveryPolicy(),
+    BreakerPolicy(),
+    RetryBudgetPolicy(),
+    LoopPolicy(),
+    AdmissionPolicy(),
+)
 
 
 def _text(why: str, example: str = "") -> Meta:
@@ -149,6 +159,10 @@ class BreakerSettings(_Section, frozen=True):
         _BREAKER.consecutive_failures
     )
     slow_rate: Annotated[float, _share("share of slow calls that opens; 0 is off")] = _BREAKER.slow_rate
+    slow_first_token: Annotated[float, _seconds("a stream whose first token takes so long is slow")] = _BREAKER.slow_first_token
+    slow_tokens_per_second: Annotated[
+        float, Meta(description="a stream that brings less is slow; each event counts as a token; 0 is off", extra={"unit": "1/s"}, ge=0)
+    ] = _BREAKER.slow_tokens_per_second
     open_base: Annotated[float, _duration("first open time; doubles with each opening in a row")] = _BREAKER.open_base
     open_max: Annotated[float, _duration("longest open time")] = _BREAKER.open_max
     jitter: Annotated[
@@ -171,7 +185,7 @@ class BreakerSettings(_Section, frozen=True):
 
 
 class StreamingSettings(_Section, frozen=True):
-    """Which engine serves a stream."""
+    """Which engine serves a stream, and what becomes of one that is cut."""
 
     engine: Annotated[Literal["actors", "relay"], _text("actors parses and repairs; relay copies bytes")] = "actors"
     rollout_percent: Annotated[
@@ -183,6 +197,17 @@ class StreamingSettings(_Section, frozen=True):
             le=100,
         ),
     ] = 100.0
+    resume: Annotated[
+        Literal["off", "prefix", "align"],
+        _text(
+            "after output was sent: off ends a stream that is cut with an error; prefix has an upstream with `continuation` go on, and "
+            "asks again if the request is deterministic; align asks again in any case, which pays the prompt and what was sent once more"
+        ),
+    ] = "off"
+    delivery: Annotated[
+        Literal["stream", "whole"],
+        _text("whole keeps an answer (up to 8 MiB) until it is complete, so that every failure is retried; header `x-evenflow-delivery`"),
+    ] = "stream"
 
 
 class StutterSettings(_Section, frozen=True):
@@ -190,6 +215,10 @@ class StutterSettings(_Section, frozen=True):
 
     mode: Annotated[Literal["off", "observe", "repair"], _text("observe counts what repair would remove")] = "repair"
     profile: Annotated[Literal["generic", "dashscope", "portal"], _text("which upstream's habits count as evidence")] = "generic"
+    forget: Annotated[float, _seconds("what an upstream's earlier streams have shown counts for so long; 0 learns nothing")] = 86400.0
+    trailer: Annotated[bool, _text("a comment line before [DONE] tells the client what was repaired, or in observe would have been")] = (
+        False
+    )
 
 
 class LoopGuardSettings(_Section, frozen=True):
@@ -249,6 +278,24 @@ class EdgeSettings(_Section, frozen=True):
     ] = 75.0
 
 
+class AdmissionSettings(_Section, frozen=True):
+    """How many requests are served at once, and how the others wait."""
+
+    max_streams: Annotated[
+        int,
+        _count("served at once, streamed or not; two sockets each, so that 4,096 open files suffice; 0 is no limit", "requests", ge=0),
+    ] = _ADMISSION.max_streams
+    max_waiting: Annotated[
+        int, _count("that wait for their turn or for an upstream's slot; beyond, 503 with Retry-After", "requests", ge=0)
+    ] = _ADMISSION.max_waiting
+    max_wait: Annotated[
+        float, Meta(description="longest wait of one request, all its waits together; then 503", extra={"unit": "s"}, ge=0)
+    ] = _ADMISSION.max_wait
+    max_body_bytes: Annotated[int, _count("request bodies held at once, a bound on memory; beyond, 503; 0 is no limit", "bytes", ge=0)] = (
+        _ADMISSION.max_body_bytes
+    )
+
+
 class LogSettings(_Section, frozen=True):
     """What goes to standard error."""
 
@@ -273,10 +320,25 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
         Secret | None, _text("URL of a forward proxy, or `env:NAME`; HTTP_PROXY and the like are not read", "http://proxy:3128")
     ] = None
     transport: Annotated[Literal["own", "httpx"], _text("evenflow's own, or httpx's: slower, and always used with a proxy")] = "own"
+    continuation: Annotated[
+        Literal["none", "continue_final_message", "partial", "prefix"],
+        _text(
+            "how it is told to go on from the beginning of an answer: continue_final_message (vLLM), partial (DashScope, Moonshot), prefix "
+            "(DeepSeek's /beta, Mistral); needed for resume"
+        ),
+    ] = "none"
     models: Annotated[tuple[str, ...], _text("model names that /v1/models lists while the upstream is down", '["qwen3:8b"]')] = ()
+    slots: Annotated[
+        int,
+        _count("it serves at once (llama.cpp: --parallel, Ollama: OLLAMA_NUM_PARALLEL); the others wait here; 0 is any", "requests", ge=0),
+    ] = 0
+    breaker_per_model: Annotated[
+        bool, _text("a circuit for each model that `models` or a route names here, so that one that fails stops no other")
+    ] = False
     timers: Annotated[dict[str, float], Meta(extra={"table": TimersSettings, "partial": True})] = field(default_factory=dict)
     breaker: Annotated[dict[str, int | float | str], Meta(extra={"table": BreakerSettings, "partial": True})] = field(default_factory=dict)
-    stutter: Annotated[dict[str, str], Meta(extra={"table": StutterSettings, "partial": True})] = field(default_factory=dict)
+    stutter: Annotated[dict[str, str | float | bool], Meta(extra={"table": StutterSettings, "partial": True})] = field(default_factory=dict)
+    buffer: Annotated[dict[str, int | float], Meta(extra={"table": BufferSettings, "partial": True})] = field(default_factory=dict)
     loop_guard: Annotated[dict[str, int | str], Meta(extra={"table": LoopGuardSettings, "partial": True})] = field(default_factory=dict)
 
 
@@ -298,6 +360,11 @@ class RouteSettings(_Section, frozen=True, kw_only=True):
     timers: Annotated[dict[str, float], Meta(extra={"table": TimersSettings, "partial": True})] = field(default_factory=dict)
     recovery: Annotated[dict[str, str], Meta(extra={"table": RecoverySettings, "partial": True})] = field(default_factory=dict)
     retry: Annotated[dict[str, int | float], Meta(extra={"table": RouteRetrySettings, "partial": True})] = field(default_factory=dict)
+    resume: Annotated[Literal["off", "prefix", "align"] | None, _text("goes before `streaming.resume`")] = None
+    delivery: Annotated[Literal["stream", "whole"] | None, _text("goes before `streaming.delivery`")] = None
+    hedge_after: Annotated[
+        float, _seconds("silence after which the next upstream is asked too; the first to answer is kept, both may be billed; 0 is off")
+    ] = 0.0
 
 
 class Settings(_Section, frozen=True, kw_only=True):
@@ -312,6 +379,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     max_request_body: Annotated[int, _count("longest request body; images in base64 are long", "bytes")] = 32 * 1024 * 1024
     max_event: Annotated[int, _count("longest single event of an upstream, a bound on memory", "bytes")] = 10 * 1024 * 1024
     drain: Annotated[float, _seconds("how long running streams may go on after SIGTERM")] = 30.0
+    drain_notice: Annotated[
+        float, _seconds("after SIGTERM, new requests are still taken for so long while /readyz says no; for slow load balancers")
+    ] = 0.0
     backlog: Annotated[int, _count("connections the kernel may queue; 100 overflows when a thousand clients come at once", "sockets")] = (
         4096
     )
@@ -323,6 +393,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     stutter: StutterSettings = field(default_factory=StutterSettings)
     loop_guard: LoopGuardSettings = field(default_factory=LoopGuardSettings)
     buffer: BufferSettings = field(default_factory=BufferSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     edge: EdgeSettings = field(default_factory=EdgeSettings)
     log: LogSettings = field(default_factory=LogSettings)
     configured_upstreams: dict[str, UpstreamSettings] = field(default_factory=dict, name="upstreams")
@@ -333,8 +404,14 @@ class Settings(_Section, frozen=True, kw_only=True):
         return tuple(self._upstream(name) for name in self.configured_upstreams)
 
     def breaker_policies(self) -> dict[str, BreakerPolicy]:
-        """The breaker policy of each upstream, by name."""
-        return {name: self.breaker_of(name) for name in self.configured_upstreams}
+        """The breaker policy of each circuit, by its name: one per upstream, and one per known model where that is asked for."""
+        names = list(self.configured_upstreams)
+        names += [circuit_name(name, model) for name in self.configured_upstreams for model in sorted(self._own_circuits(name))]
+        return {name: self.breaker_of(upstream_of(name)) for name in names}
+
+    def admission_policy(self) -> AdmissionPolicy:
+        """How many requests are served at once, and how the others wait."""
+        return AdmissionPolicy(**msgspec.structs.asdict(self.admission))
 
     def retry_budget(self) -> RetryBudgetPolicy:
         """The budget that the retries of all requests share."""
@@ -344,9 +421,25 @@ class Settings(_Section, frozen=True, kw_only=True):
         merged = msgspec.structs.replace(self.breaker, **self.configured_upstreams[upstream].breaker)
         return BreakerPolicy(**msgspec.structs.asdict(merged))
 
+    def _own_circuits(self, upstream: str) -> frozenset[str]:
+        """The models that are judged apart at an upstream: those that the configuration names, so that no client can add one."""
+        if not self.configured_upstreams[upstream].breaker_per_model:
+            return frozenset()
+        models = set(self.configured_upstreams[upstream].models)
+        for route in self.configured_routes:
+            for entry in route.upstreams:
+                ref = UpstreamRef(entry) if isinstance(entry, str) else entry
+                if ref.upstream == upstream and (ref.model or not set("*?[") & set(route.model)):
+                    models.add(ref.model or route.model)
+        return frozenset(models)
+
     def stutter_of(self, upstream: str) -> StutterSettings:
         """What is looked for in the streams of one upstream."""
         return msgspec.structs.replace(self.stutter, **self.configured_upstreams[upstream].stutter)
+
+    def buffer_of(self, upstream: str) -> BufferSettings:
+        """How long events of one upstream may be held."""
+        return msgspec.structs.replace(self.buffer, **self.configured_upstreams[upstream].buffer)
 
     def loop_guard_of(self, upstream: str) -> LoopGuardSettings:
         """What counts as a loop in the streams of one upstream."""
@@ -369,7 +462,15 @@ class Settings(_Section, frozen=True, kw_only=True):
             timers = {**self.configured_upstreams[ref.upstream].timers, **route.timers}
             candidates.append(Candidate(self._upstream(ref.upstream), ref.model, self._timers(timers)))
         # The timers of the stream as a whole (total, keep-alive, client stall) outlive any one attempt: the first upstream's count.
-        return Route(route.model, tuple(candidates), candidates[0].timers, self._recovery(route))
+        return Route(
+            route.model,
+            tuple(candidates),
+            candidates[0].timers,
+            self._recovery(route),
+            hedge_after=seconds_or_off(route.hedge_after),
+            resume=route.resume or self.streaming.resume,
+            delivery=route.delivery or self.streaming.delivery,
+        )
 
     def _timers(self, overrides: dict[str, float]) -> Timers:
         merged = msgspec.structs.replace(self.timers, **overrides)
@@ -394,7 +495,10 @@ class Settings(_Section, frozen=True, kw_only=True):
             ca_file=table.ca_file,
             proxy=table.proxy.reveal() if table.proxy is not None else None,
             transport=table.transport,
+            continuation=table.continuation,
             breaker=self.breaker_of(name),
+            slots=table.slots,
+            own_circuits=self._own_circuits(name),
         )
 
 

@@ -267,6 +267,26 @@ def _oddities(settings: Settings) -> Iterator[_Finding]:
             yield ("upstreams", name, "auth"), "forwards the caller's Authorization, and client_keys are set", told
         if name not in used:
             yield ("upstreams", name), "no route uses it", "add it to a route, or remove it"
+    yield from _without_effect(settings)
+
+
+def _without_effect(settings: Settings) -> Iterator[_Finding]:
+    """What waits for something that cannot come."""
+    table = settings.route_table()
+    for index, route in enumerate(settings.configured_routes):
+        first = table.routes[index].candidates[0]
+        if route.hedge_after and len({c.upstream.name for c in table.routes[index].candidates}) < 2:
+            yield ("routes", index, "hedge_after"), "has no effect: the route has one upstream only", "add another, or remove it"
+        elif route.hedge_after >= first.timers.first_token:
+            what = f"has no effect: timers.first_token = {first.timers.first_token:g} of {first.upstream.name} passes first"
+            yield ("routes", index, "hedge_after"), what, "lower it, or raise that"
+    for name in settings.configured_upstreams:
+        breaker = settings.breaker_of(name)
+        if (breaker.slow_first_token or breaker.slow_tokens_per_second) and not breaker.slow_rate:
+            own = {"slow_first_token", "slow_tokens_per_second"} & set(settings.configured_upstreams[name].breaker)
+            path: SettingPath = ("upstreams", name, "breaker", min(own)) if own else ("breaker", "slow_rate")
+            yield path, "slow streams are counted, but slow_rate = 0 lets them open nothing", "set breaker.slow_rate, for example to 0.8"
+            break
 
 
 def _is_one_word(text: str) -> bool:

@@ -7,6 +7,7 @@ the hot path.
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 import zlib
@@ -29,17 +30,19 @@ from actors import (
     UpstreamRequest,
     error_json,
     read_request,
+    strategies_for,
     to_upstream,
 )
 
-from .buffers import buffer_factory, guard_factory
+from .buffers import guard_factory
+from .hops import CODE, MOST, TOO_MANY, hops_of, next_hop
 from .log import log_outcome
 from .outlets import AsgiOutlet
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from actors import Outcome, Route
+    from actors import Outcome, Rejection, Route, Visit
 
     from .services import Services
     from .settings import Settings
@@ -78,20 +81,28 @@ class V1:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._open_buffer = buffer_factory(services.settings)
         self._open_guard = guard_factory(services.settings)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        with self._services.admission.visit() as visit:
+            await self._answer(scope, receive, send, visit)
+
+    async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send, visit: Visit) -> None:
         headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         path = scope["path"].rstrip("/") if scope["path"] != "/v1/" else scope["path"]
         request_id = _request_id(text.get("x-request-id", ""))
         try:
             client = self._authenticate(text)
+            if (hops := hops_of(text.get("x-evenflow-hops", ""))) >= MOST:
+                raise Refusal(508, TOO_MANY, CODE, "server_error")
             _check_coding(text, path)
-            body = await _read_body(receive, text, self._services.settings)
+            body = await _read_body(receive, text, self._services.settings, visit)
             facts = _facts(body, text, path)
             route = self._route(facts)
+            delivery = _delivery(text, route)
+            if (busy := visit.knock(client or _address(scope))) is not None:
+                raise _busy(busy)
         except Refusal as refusal:
             self._services.metrics.request_answered(endpoint=path, status=refusal.status)
             await _refuse(refusal, request_id, send)
@@ -103,13 +114,16 @@ class V1:
         request = UpstreamRequest(
             "POST",
             path.removeprefix("/v1") + (f"?{query.decode('latin-1')}" if query else ""),
-            tuple(to_upstream(headers)),
+            (*to_upstream(headers), next_hop(hops)),
             body,
             text["authorization"].encode("latin-1") if "authorization" in text else None,
         )
         engine = self._engine(client or request_id) if facts.stream and path in COMPLETIONS else "relay"
-        processor = self._processor(request, facts, route, engine, request_id, path, retrying=_is_retry(text))
+        processor = self._processor(
+            request, facts, route, engine, request_id, path, visit, retrying=_is_retry(text), whole=delivery == "whole"
+        )
         self._services.metrics.request_started(stream=facts.stream)
+        self._services.readiness.begin(processor)
         outcome: Outcome | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -119,6 +133,7 @@ class V1:
                 outcome = await processor.run(outlet)
                 nursery.cancel_scope.cancel()
         finally:
+            self._services.readiness.running.discard(processor)
             outcome = outcome if outcome is not None else processor.outcome()
             self._services.metrics.request_ended(outcome, endpoint=path, engine=engine, stream=facts.stream)
             log_outcome(
@@ -165,8 +180,10 @@ class V1:
         engine: str,
         request_id: str,
         path: str,
+        visit: Visit,
         *,
         retrying: bool,
+        whole: bool,
     ) -> StreamProcessor | RelayProcessor:
         services = self._services
         now = trio.current_time()
@@ -187,6 +204,7 @@ class V1:
             tally=tally,
             client_is_retrying=retrying,
             random=services.random,
+            visit=visit,
         )
         headers = ResponseHeaders(request_id, engine)
         if engine != "actors":
@@ -194,12 +212,14 @@ class V1:
         policy = StreamPolicy(
             choices=facts.choices,
             replay_reasoning=route.recovery.strategy("reasoning_cut") == "replay",
+            resume=strategies_for(route.resume, facts, continuable=path == COMPLETIONS[0] and route.continuable),
+            whole=whole,
             skip_bad_chunks=route.recovery.strategy("bad_chunk") == "skip",
             keepalive_after=route.timers.keepalive_after,
             keepalive_interval=route.timers.keepalive_interval,
             total=route.timers.total,
         )
-        machine = StreamMachine(policy, self._open_buffer, tally, now, open_guard=self._open_guard)
+        machine = StreamMachine(policy, services.buffers, tally, now, open_guard=self._open_guard)
         return StreamProcessor(attempts, machine, headers, max_event=services.settings.max_event, tally=tally)
 
 
@@ -222,6 +242,14 @@ def _is_retry(headers: dict[str, str]) -> bool:
     return count.isascii() and count.isdigit() and int(count) > 0
 
 
+def _delivery(headers: dict[str, str], route: Route) -> str:
+    """How the answer is delivered: as the request says, else as the route does."""
+    asked = headers.get("x-evenflow-delivery", route.delivery)
+    if asked not in ("stream", "whole"):
+        raise Refusal(400, "x-evenflow-delivery must be stream or whole", None)
+    return asked
+
+
 def _check_coding(headers: dict[str, str], path: str) -> None:
     if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise Refusal(415, "a compressed request body is not accepted; send it without content-encoding", None)
@@ -231,7 +259,18 @@ def _check_coding(headers: dict[str, str], path: str) -> None:
         raise Refusal(415, f"content-type must be application/json, not {media_type[:80] or 'absent'!r}", None)
 
 
-async def _read_body(receive: Receive, headers: dict[str, str], settings: Settings) -> bytes:
+def _address(scope: dict[str, Any]) -> str:
+    """Where a request comes from, which stands for whose it is where there are no client keys."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _busy(rejection: Rejection, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Refusal:
+    wait = (b"retry-after", b"%d" % math.ceil(rejection.retry_after))
+    return Refusal(503, rejection.message, "server_busy", "server_error", headers=(wait, *headers))
+
+
+async def _read_body(receive: Receive, headers: dict[str, str], settings: Settings, visit: Visit) -> bytes:
     limit, edge = settings.max_request_body, settings.edge
     close = ((b"connection", b"close"),)
     too_large = Refusal(413, f"the request body is larger than max_request_body = {limit} bytes", "request_too_large", headers=close)
@@ -239,6 +278,9 @@ async def _read_body(receive: Receive, headers: dict[str, str], settings: Settin
     if announced.isdigit() and int(announced) > limit:
         raise too_large
     parts, size, more = [], 0, True
+    held = int(announced) if announced.isdigit() else 0
+    if (busy := visit.hold_bytes(held)) is not None:
+        raise _busy(busy, close)
     start = trio.current_time()
     with trio.CancelScope(deadline=start + edge.body_timeout) as waiting:
         while more:
@@ -249,6 +291,10 @@ async def _read_body(receive: Receive, headers: dict[str, str], settings: Settin
             size += len(part)
             if size > limit:
                 raise too_large
+            if size > held:
+                if (busy := visit.hold_bytes(size - held)) is not None:
+                    raise _busy(busy, close)
+                held = size
             parts.append(part)
             more = message.get("more_body", False)
             waiting.deadline = edge.body_timeout + min(trio.current_time(), start + size / edge.body_min_rate)

@@ -31,13 +31,14 @@ from actors import (
     UpstreamError,
     UpstreamRequest,
 )
-from actors.attempts import OpenAttempt
+from actors.open_attempt import OpenAttempt
 from actors.sansio.chunks import AttemptFailed, AttemptsExhausted
-from actors.sansio.faults import classify_exception
+from actors.sansio.classifier import classify_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from actors.sansio.resume_plan import ResumePlan
     from actors.upstream import UpstreamResponse
 
 # ---- what upstreams send --------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class FakeAttempts:
         self._script = list(script)
         self._idle = idle
 
-    async def advance(self, after: Fault | None = None) -> OpenAttempt | AttemptFailed | AttemptsExhausted:
+    async def advance(self, after: Fault | None = None, plan: ResumePlan | None = None) -> OpenAttempt | AttemptFailed | AttemptsExhausted:
         self.faults.append(after)
         await trio.lowlevel.checkpoint()
         if not self._script:

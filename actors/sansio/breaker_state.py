@@ -20,6 +20,16 @@ StateName: TypeAlias = Literal["closed", "open", "half_open", "paused", "forced_
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 
+def circuit_name(upstream: str, model: str) -> str:
+    """Name of the circuit of one model at an upstream. No upstream's own name has a bracket in it."""
+    return f"{upstream}[{model}]"
+
+
+def upstream_of(circuit: str) -> str:
+    """The upstream that a circuit judges, all of it or one of its models."""
+    return circuit.partition("[")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
     """When a circuit opens and how it closes. Durations in seconds. Origin: DESIGN section 8; where it is silent, a guess.
@@ -31,6 +41,8 @@ class BreakerPolicy:
       failure_rate: share of failures in the window (above 0, to 1) that opens.
       consecutive_failures: so many in a row open, whatever the rate; 0 is off.
       slow_rate: share of slow calls that opens; 0 is off.
+      slow_first_token: seconds without a first token after which a stream counts as slow; 0 is off.
+      slow_tokens_per_second: a stream below it counts as slow; 0 is off.
       open_base, open_max, jitter: open time doubles per consecutive opening from base to max, then spread by +-jitter (share).
       probes: calls admitted at once while half-open.
       successes: good probes that close it.
@@ -52,6 +64,8 @@ class BreakerPolicy:
     failure_rate: float = 0.5
     consecutive_failures: int = 5
     slow_rate: float = 0.0
+    slow_first_token: float = 0.0
+    slow_tokens_per_second: float = 0.0
     open_base: float = 5.0
     open_max: float = 60.0
     jitter: float = 0.2
@@ -70,9 +84,11 @@ class BreakerPolicy:
         for name in ("window", "open_base", "open_max", "pause", "retry_after_max", "credential_pause", "credential_pause_max"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be above 0 seconds, not {value}")
-        for name in ("half_open_max", "alone_open_max"):
+        for name in ("half_open_max", "alone_open_max", "slow_first_token"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be 0 (off) or more seconds, not {value}")
+        if not 0 <= self.slow_tokens_per_second < math.inf:
+            raise ValueError(f"slow_tokens_per_second must be 0 (off) or more, not {self.slow_tokens_per_second}")
         for name in ("buckets", "minimum_calls", "probes", "successes"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {value}")

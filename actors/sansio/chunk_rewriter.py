@@ -1,4 +1,4 @@
-"""Replaces the text of single deltas inside an event and leaves every other byte of its JSON as it came.
+"""Replaces the text of single deltas inside an event, takes single labels out, and leaves every other byte of its JSON as it came.
 
 A repaired chunk is not encoded anew: floats, key order, spacing and fields that nobody here knows would change with it. Instead the span of
 each value is looked up in the bytes, and the new text is put there. This module decides nothing about which text is right.
@@ -21,9 +21,10 @@ from .event_json import has_text, read_json
 from .sse_blocks import replace_data
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .chunks import Delta, Event
+    from .told_once import RepeatedLabel
 
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 #: One member or element: its key if it has one, then a whole string or scalar, or the bracket that opens something larger.
@@ -45,7 +46,12 @@ class _Item(msgspec.Struct, frozen=True, gc=False):
 
 
 def rewrite(
-    event: Event, texts: Mapping[int, str], envelope: Mapping[str, object] | None = None, *, drop_role: bool = False
+    event: Event,
+    texts: Mapping[int, str],
+    envelope: Mapping[str, object] | None = None,
+    *,
+    drop_role: bool = False,
+    labels: Sequence[RepeatedLabel] = (),
 ) -> bytes | None:
     """The event's block with other texts, None if nothing is left in it that a client could use.
 
@@ -53,6 +59,8 @@ def rewrite(
       texts: the new text of `event.deltas[i]` by i; an absent one stays.
       envelope: new values for top-level scalars that exist (`id`, `created`, `model`, ...), for a stream resumed on another upstream.
       drop_role: removes `role` from every delta; a client has it from the first attempt already.
+      labels: ids and names to remove from entries of `tool_calls`, member and comma, which leaves a fragment as OpenAI writes its later
+        ones; every client reads those, while null or "" would meet stricter schemas.
 
     Returns:
       None only if something was emptied or dropped, and the event has no text, finish_reason, usage, role, log probabilities
@@ -61,17 +69,26 @@ def rewrite(
     data = event.data
     edits: list[_Edit] = []
     top = _items(data, data.index(b"{"))
-    choices = _items(data, _last(top, "choices").value) if texts or drop_role else []
+    choices = _items(data, _last(top, "choices").value) if texts or drop_role or labels else []
     for number, text in texts.items():
         item = _find(data, choices, event.deltas[number])
         edits.append((item.value, item.end, json.dumps(text).encode()))
     if drop_role:
         for choice in choices:
-            edits += _drop_role(data, choice)
+            delta = next((item for item in reversed(_items(data, choice.value)) if item.key == "delta"), None)
+            edits += _drop(_items(data, delta.value), "role") if delta else []
+    for label in labels:
+        call = _find_call(data, choices, label.call.position, label.call.call_position)
+        edits += _drop(call, "id") if label.id else []
+        edits += _drop(_items(data, _last(call, "function").value), "name") if label.name else []
     for name, value in (envelope or {}).items():
         edits += [(item.value, item.end, json.dumps(value).encode()) for item in top if item.key == name and data[item.value] not in b"{["]
     changed = _apply(data, edits)
-    if (drop_role or texts) and not any(texts.get(i, delta.text) for i, delta in enumerate(event.deltas)) and not _matters(changed):
+    if (
+        (drop_role or texts or labels)
+        and not any(texts.get(i, delta.text) for i, delta in enumerate(event.deltas))
+        and not _matters(changed)
+    ):
         return None
     return event.raw if changed == data else replace_data(event.raw, changed)
 
@@ -94,21 +111,24 @@ def _find(data: bytes, choices: list[_Item], delta: Delta) -> _Item:
         case Field.FUNCTION_ARGUMENTS:
             return _last(_items(data, _last(members, "function_call").value), "arguments")
         case Field.TOOL_ARGUMENTS:
-            calls = _items(data, _last(members, "tool_calls").value)
-            call = _items(data, calls[delta.call_position].value)
+            call = _find_call(data, choices, delta.position, delta.call_position)
             return _last(_items(data, _last(call, "function").value), "arguments")
         case _:
             return _last(members, delta.field)
 
 
-def _drop_role(data: bytes, choice: _Item) -> list[_Edit]:
-    """Removes every `role` of a choice's delta, each with one comma."""
+def _find_call(data: bytes, choices: list[_Item], position: int, call_position: int) -> list[_Item]:
+    """The members of one entry of `tool_calls`."""
+    delta = _items(data, _last(_items(data, choices[position].value), "delta").value)
+    return _items(data, _items(data, _last(delta, "tool_calls").value)[call_position].value)
+
+
+def _drop(members: list[_Item], key: str) -> list[_Edit]:
+    """Removes every member of that name from an object, each with one comma."""
     edits: list[_Edit] = []
-    delta = next((item for item in reversed(_items(data, choice.value)) if item.key == "delta"), None)
-    members = _items(data, delta.value) if delta else []
     kept_before = False
     for place, member in enumerate(members):
-        if member.key != "role":
+        if member.key != key:
             kept_before = True
         elif kept_before:
             edits.append((members[place - 1].end, member.end, b""))

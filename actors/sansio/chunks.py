@@ -59,6 +59,24 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     call_id: str | None = None
 
 
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """What one entry of a `tool_calls` array tells of the call itself: its id, its name, or both.
+
+    Args:
+      choice, position, index, call_position: as `choice`, `position`, `call_index` and `call_position` of a Delta.
+      id, name: "" where the entry has none.
+      arguments: the entry's own arguments, "" where it has none.
+    """
+
+    choice: int
+    position: int
+    index: int
+    call_position: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """A dispatched event whose data is JSON (or anything harmless that passes as it is).
 
@@ -71,6 +89,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
       weight: how much of an answer it carries.
       id: the completion's id, "" where absent or empty.
       completion_tokens: `usage.completion_tokens` of this very event, None where absent.
+      calls: entries of `tool_calls` that tell an id or a name, in document order.
     """
 
     raw: bytes
@@ -81,6 +100,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     weight: Weight = Weight.NOTHING
     id: str = ""
     completion_tokens: int | None = None
+    calls: tuple[Call, ...] = ()
 
 
 class Comment(msgspec.Struct, frozen=True, gc=False):
@@ -146,12 +166,14 @@ class AttemptStarted(msgspec.Struct, frozen=True):
       upstream: the upstream's configured name.
       headers: response headers for the client, already filtered.
       idle: seconds without a token after which this attempt counts as stalled (`math.inf` is off).
+      resumes: "prefix" or "align": how it was asked to take up what was sent, "" if nothing was.
     """
 
     number: int
     upstream: str
     headers: tuple[tuple[bytes, bytes], ...]
     idle: float
+    resumes: str = ""
 
 
 class AttemptEnded(msgspec.Struct, frozen=True):

@@ -44,8 +44,9 @@ from .sliding_window import SlidingWindow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What somebody is told to wait while a probe is out (seconds). A guess: a probe is judged at its first token.
-_PROBE_WAIT: Final = 1.0
+#: What somebody is told to wait while a probe is out: seconds, and up to so many more, so that they do not all come back together.
+#: A guess: a probe is judged at its first token.
+_PROBE_WAIT: Final = (1.0, 2.0)
 #: Doubling stops here, since a float must not overflow; no base is so small that its ceiling is further away.
 _MOST_DOUBLINGS: Final = 30
 #: Generation of a grant that no circuit ever has, so that its reports count nothing.
@@ -194,6 +195,17 @@ class Circuit:
         """Begin again closed in the same mode, after the actor failed in the middle of something."""
         self._start_over(now, self._mode, "the circuit breaker was restarted")
 
+    def reconfigure(self, policy: BreakerPolicy, now: float) -> None:
+        """Go on under another policy. State, times and totals stay, the counts if the window keeps its shape. A mode that an operator
+        set stays too, unless the settings' own has changed.
+        """
+        self.advance(now)
+        before, self._policy = self._policy, policy
+        if (before.window, before.buckets) != (policy.window, policy.buckets):
+            self._window = SlidingWindow(policy.window, policy.buckets, 3)
+        if before.mode != policy.mode != self._mode:
+            self._start_over(now, policy.mode, f"set to {policy.mode} by the settings")
+
     def take_transitions(self) -> list[Transition]:
         """The transitions since the last call, oldest first."""
         transitions, self._transitions = self._transitions, []
@@ -235,7 +247,8 @@ class Circuit:
             case Open() as state:
                 waits.append(self._open_until(state, alone) - now)
             case HalfOpen(probes=probes) if len(probes) >= self._policy.probes and not waits:
-                return Refusal(self._upstream, "half_open", _PROBE_WAIT, "a probe is out")
+                least, spread = _PROBE_WAIT
+                return Refusal(self._upstream, "half_open", least + spread * self._random(), "a probe is out")
         return Refusal(self._upstream, self._circuit_label(), max(waits), self._why()) if waits else None
 
     def _grant(self, now: float, *, uncounted: bool = False) -> Grant:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from .faults import Fault
+    from .resume_plan import ResumePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Order: seek another attempt, for this fault ended the last one. `replay`: its reasoning will be swallowed."""
+    """Order: seek another attempt, for this fault ended the last one.
+
+    Args:
+      replay: its reasoning will be swallowed.
+      plan: output was sent, and so it may be taken up; None if none was.
+    """
 
     fault: Fault
     replay: bool
+    plan: ResumePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

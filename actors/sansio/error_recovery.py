@@ -129,7 +129,7 @@ class ErrorRecoveryManager:
     def decide(self, fault: Fault) -> Decision:
         """Answer one failed attempt, and count what the answer spends."""
         decision = self._decide(fault)
-        if not isinstance(decision, Fail) and fault.kind is not FaultKind.UNAVAILABLE:
+        if not isinstance(decision, Fail) and not fault.nobody_asked:
             self._allowance -= 1
         match decision:
             case Retry():
@@ -139,11 +139,16 @@ class ErrorRecoveryManager:
                 self._tries_here = 0
         return decision
 
+    def settle_on(self, candidate: int) -> None:
+        """A later candidate, asked beside the one whose turn it is, answered first: what follows, follows from there."""
+        self._candidate = candidate
+        self._tries_here = 0
+
     def _decide(self, fault: Fault) -> Decision:
         setting = fault.recovery
         elsewhere = self._next_candidate(fault) < len(self._models)
-        if fault.kind is FaultKind.UNAVAILABLE:
-            # Nobody was asked, so nothing is spent: the next upstream, whatever the settings say.
+        if fault.nobody_asked:
+            # Nothing was spent: the next upstream, whatever the settings say.
             return FailOver(0.0) if elsewhere else Fail()
         strategy = self._policy.strategy(setting) if setting is not None else Strategy.FAIL
         if strategy is Strategy.FAIL or self._allowance < 1:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from .chunks import Delta, Event, Field, InBandError, Malformed, Weight
+from .chunks import Call, Delta, Event, Field, InBandError, Malformed, Weight
 from .sse_blocks import HEAD_KEPT
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def read_event(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
     deltas: list[Delta] = []
     numbers: list[int] = []
     finished: list[int] = []
+    calls: list[Call] = []
     weight = _NOTHING
     for position, choice in enumerate(choices):
         number = choice.index or 0
@@ -144,7 +145,7 @@ def read_event(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
                 weight = _OUTPUT
                 deltas.append(Delta(number, _CONTENT, text, position))
             if delta.refusal or delta.function_call or delta.tool_calls:
-                weight = max(weight, _read_rare_fields(delta, number, position, deltas))
+                weight = max(weight, _read_rare_fields(delta, number, position, deltas, calls))
         elif bytes(choice.message) not in _ABSENT:
             return _read_leniently(raw, data)
         if text := choice.text:
@@ -154,10 +155,10 @@ def read_event(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
             weight = _OUTPUT
             finished.append(number)
     tokens = payload.usage.completion_tokens if payload.usage else None
-    return Event(raw, data, tuple(deltas), tuple(numbers), tuple(finished), weight, payload.id or "", tokens)
+    return Event(raw, data, tuple(deltas), tuple(numbers), tuple(finished), weight, payload.id or "", tokens, tuple(calls))
 
 
-def _read_rare_fields(delta: _Delta, number: int, position: int, deltas: list[Delta]) -> Weight:
+def _read_rare_fields(delta: _Delta, number: int, position: int, deltas: list[Delta], calls: list[Call]) -> Weight:
     weight = _NOTHING
     if text := delta.refusal:
         weight = _OUTPUT
@@ -169,8 +170,12 @@ def _read_rare_fields(delta: _Delta, number: int, position: int, deltas: list[De
             deltas.append(Delta(number, Field.FUNCTION_ARGUMENTS, text, position))
     for place, call in enumerate(delta.tool_calls or ()):
         weight = _OUTPUT
-        if call.function and (text := call.function.arguments):
-            index = place if call.index is None else call.index
+        index = place if call.index is None else call.index
+        text = call.function.arguments or "" if call.function else ""
+        name = call.function.name or "" if call.function else ""
+        if call.id or name:
+            calls.append(Call(number, position, index, place, call.id or "", name, text))
+        if text:
             deltas.append(Delta(number, Field.TOOL_ARGUMENTS, text, position, index, place, call.id or None))
     return weight
 
@@ -192,6 +197,7 @@ def _read_leniently(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
     deltas: list[Delta] = []
     numbers: list[int] = []
     finished: list[int] = []
+    calls: list[Call] = []
     weight = _NOTHING
     if not isinstance(choices, list):
         weight, choices = _OUTPUT if choices else _NOTHING, []
@@ -201,7 +207,7 @@ def _read_leniently(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
             continue
         number = _number(choice.get("index"), 0)
         numbers.append(number)
-        weight = max(weight, _read_choice(choice, number, position, deltas))
+        weight = max(weight, _read_choice(choice, number, position, deltas, calls))
         reason = choice.get("finish_reason")
         if not isinstance(reason, str | None) or reason not in _UNFINISHED:
             weight = _OUTPUT
@@ -211,14 +217,14 @@ def _read_leniently(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
     tokens = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
     name = value.get("id")
     name = str(name) if isinstance(name, str | int) else ""
-    return Event(raw, data, tuple(deltas), tuple(numbers), tuple(finished), weight, name, tokens)
+    return Event(raw, data, tuple(deltas), tuple(numbers), tuple(finished), weight, name, tokens, tuple(calls))
 
 
-def _read_choice(choice: dict[str, Any], number: int, position: int, deltas: list[Delta]) -> Weight:
+def _read_choice(choice: dict[str, Any], number: int, position: int, deltas: list[Delta], calls: list[Call]) -> Weight:
     weight = _NOTHING
     delta = choice.get("delta")
     if isinstance(delta, dict):
-        weight = _read_delta(delta, number, position, deltas)
+        weight = _read_delta(delta, number, position, deltas, calls)
     elif delta is None and isinstance(message := choice.get("message"), dict):
         weight = _OUTPUT if any(has_text(value) for name, value in message.items() if name not in _NOTES) else weight
     elif delta:
@@ -231,7 +237,7 @@ def _read_choice(choice: dict[str, Any], number: int, position: int, deltas: lis
     return weight
 
 
-def _read_delta(delta: dict[str, Any], number: int, position: int, deltas: list[Delta]) -> Weight:
+def _read_delta(delta: dict[str, Any], number: int, position: int, deltas: list[Delta], calls: list[Call]) -> Weight:
     weight = _NOTHING
     known = set(_NOTES)
     for field, heaviness in _LANES:
@@ -245,19 +251,34 @@ def _read_delta(delta: dict[str, Any], number: int, position: int, deltas: list[
     function = delta.get("function_call")
     if isinstance(function, dict) and isinstance(text := function.get("arguments"), str) and text:
         deltas.append(Delta(number, Field.FUNCTION_ARGUMENTS, text, position))
-    calls = delta.get("tool_calls")
-    for place, call in enumerate(calls if isinstance(calls, list) else []):
+    entries = delta.get("tool_calls")
+    for place, entry in enumerate(entries if isinstance(entries, list) else []):
         weight = _OUTPUT
-        if not isinstance(call, dict) or not isinstance(function := call.get("function"), dict):
-            continue
-        if isinstance(text := function.get("arguments"), str) and text:
-            name = call.get("id")
-            name = str(name) if isinstance(name, str | int) and name else None
-            deltas.append(Delta(number, Field.TOOL_ARGUMENTS, text, position, _number(call.get("index"), place), place, name))
+        if isinstance(entry, dict):
+            call = _read_call(entry, number, position, place)
+            if call.id or call.name:
+                calls.append(call)
+            if call.arguments:
+                deltas.append(Delta(number, Field.TOOL_ARGUMENTS, call.arguments, position, call.index, place, call.id or None))
     for key, value in delta.items():
         if key not in known and has_text(value):
             weight = max(weight, _REASONING if key == "reasoning_details" else _OUTPUT)
     return weight
+
+
+def _read_call(entry: dict[str, Any], number: int, position: int, place: int) -> Call:
+    function = entry.get("function")
+    told = function if isinstance(function, dict) else {}
+    key, name, text = entry.get("id"), told.get("name"), told.get("arguments")
+    return Call(
+        number,
+        position,
+        _number(entry.get("index"), place),
+        place,
+        str(key) if isinstance(key, str | int) and key else "",
+        name if isinstance(name, str) else "",
+        text if isinstance(text, str) else "",
+    )
 
 
 def has_text(value: object) -> bool:

@@ -1,34 +1,20 @@
-"""What can go wrong with an upstream: the taxonomy, and the classification of what an upstream said.
+"""What can go wrong with an upstream: the taxonomy, and what each kind means for the client, the breaker and the next try.
 
 A `Fault` is a value. It is made once, where the failure is first seen, and carries everything that anybody later needs: what
 the client will be told (status, code, message), what the circuit breaker will be told (verdict), and which setting may change
-what is tried (`recovery`). What follows a fault is decided in error_recovery.py.
+what is tried (`recovery`). Which kind it is, is decided in classifier.py; what follows a fault, in error_recovery.py.
 """
 
 from __future__ import annotations
 
-import email.utils
 import json
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
-
-from ..errors import (
-    UpstreamConnectError,
-    UpstreamDisconnected,
-    UpstreamDnsError,
-    UpstreamError,
-    UpstreamProtocolError,
-    UpstreamTimeout,
-    UpstreamTlsError,
-)
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from .chunks import InBandError
 
 
 class Verdict(StrEnum):
@@ -63,12 +49,15 @@ class FaultKind(StrEnum):
     RATE_LIMITED = "rate_limited"
     QUOTA = "quota"
     AUTH = "auth"
+    MODEL_ACCESS = "model_access"
     BAD_REQUEST = "bad_request"
     CONTEXT_LENGTH = "context_length"
     CONTENT_FILTER = "content_filter"
     IN_BAND_ERROR = "in_band_error"
     LOOP = "loop"
+    DIFFERED = "differed"
     UNAVAILABLE = "unavailable"
+    BUSY = "busy"
     SHUTDOWN = "shutdown"
     INTERNAL = "internal"
 
@@ -104,13 +93,18 @@ _RULES: Final[Mapping[FaultKind, _Rule]] = MappingProxyType(
         FaultKind.RATE_LIMITED: _Rule(429, "rate_limit_exceeded", Verdict.PAUSE, "rate_limited"),
         FaultKind.QUOTA: _Rule(429, "insufficient_quota", Verdict.DEAD_CREDENTIAL, "auth"),
         FaultKind.AUTH: _Rule(502, "upstream_auth_error", Verdict.DEAD_CREDENTIAL, "auth"),
+        # The credential works, only not for this model: the client is told the same, the upstream goes on serving the others.
+        FaultKind.MODEL_ACCESS: _Rule(502, "upstream_auth_error", Verdict.EXCLUDED, "auth"),
         FaultKind.BAD_REQUEST: _Rule(400, "invalid_request_error", Verdict.EXCLUDED),
         FaultKind.CONTEXT_LENGTH: _Rule(400, "context_length_exceeded", Verdict.EXCLUDED, "context_length"),
         FaultKind.CONTENT_FILTER: _Rule(400, "content_filter", Verdict.EXCLUDED),
         FaultKind.IN_BAND_ERROR: _Rule(502, "upstream_error", Verdict.FAILURE, "server_error"),
         # A model that repeats itself says nothing about its upstream's health: a success for the breaker, with counters of its own.
         FaultKind.LOOP: _Rule(502, "repetition_loop", Verdict.SUCCESS),
+        # It was asked to take up an answer and said another thing: its right, and no client is told.
+        FaultKind.DIFFERED: _Rule(502, "upstream_differed", Verdict.EXCLUDED),
         FaultKind.UNAVAILABLE: _Rule(503, "upstream_unavailable", Verdict.EXCLUDED),
+        FaultKind.BUSY: _Rule(503, "server_busy", Verdict.EXCLUDED),
         FaultKind.SHUTDOWN: _Rule(503, "server_shutdown", Verdict.EXCLUDED),
         FaultKind.INTERNAL: _Rule(500, "internal_error", Verdict.EXCLUDED),
     }
@@ -159,6 +153,11 @@ class Fault:
         return _RULES[self.kind].setting
 
     @property
+    def nobody_asked(self) -> bool:
+        """Evenflow itself refused before an upstream was asked: moving on costs nobody anything."""
+        return self.kind in (FaultKind.UNAVAILABLE, FaultKind.BUSY)
+
+    @property
     def error_type(self) -> str:
         """OpenAI's `error.type`."""
         match self.kind:
@@ -168,7 +167,7 @@ class Fault:
                 return "rate_limit_error"
             case FaultKind.QUOTA:
                 return "insufficient_quota"
-            case FaultKind.INTERNAL | FaultKind.SHUTDOWN | FaultKind.UNAVAILABLE:
+            case FaultKind.INTERNAL | FaultKind.SHUTDOWN | FaultKind.UNAVAILABLE | FaultKind.BUSY:
                 return "server_error"
             case _:
                 return "upstream_error"
@@ -184,217 +183,12 @@ class Fault:
         return b"data: " + error_json(self.message, self.error_type, self.code) + b"\n\n"
 
 
+def shutdown_fault() -> Fault:
+    """What is told to whoever is still waiting when this process ends. A second later another process may serve them."""
+    return Fault(FaultKind.SHUTDOWN, "evenflow is shutting down and could not wait for the end of this answer; ask again", retry_after=1.0)
+
+
 def error_json(message: str, error_type: str, code: str | None, param: str | None = None) -> bytes:
     """An OpenAI-style error object, the form that openai-python, openai-node, AI SDK, LangChain and LiteLLM read."""
     error = {"message": message, "type": error_type, "param": param, "code": code}
     return json.dumps({"error": error}, ensure_ascii=True).encode()
-
-
-# ---- classification -------------------------------------------------------------------------------------------------
-
-#: Upstream statuses that mean "try again", FAULTS row 10. 408 and 425 are the server's own retry invitations (RFC 9110, 8470).
-_TRANSIENT_STATUSES: Final = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-
-# DashScope says `insufficient_quota` for an allocation limit that clears within a minute (RIVALS issue 20), so its own code
-# is looked at first; a plan that "will reset at" some later time is gone for good as far as one request is concerned.
-_MOMENTARY = ("throttling", "ratequota", "allocationquota", "rate_limit", "rate limit", "too many requests", "per minute", "tpm", "rpm")
-_PERMANENT_QUOTA = (
-    "insufficient_quota",
-    "exceeded your current quota",
-    "will reset at",
-    "billing",
-    "credit balance",
-    "arrears",
-    "out of credits",
-)
-_CONTEXT_LENGTH = (
-    "context_length_exceeded",
-    "maximum context length",
-    "context length",
-    "context window",
-    "prompt is too long",
-    "exceed_context_size",
-    "input length should be",
-    "too many tokens",
-)
-_CONTENT_FILTER = ("content_filter", "content_policy", "content policy", "data_inspection_failed", "responsibleaipolicy", "moderation")
-
-
-def classify_exception(error: UpstreamError, upstream: str) -> Fault:
-    """The fault that an exception of the HTTP client's seam stands for."""
-    kind, setting, text = FaultKind.PROTOCOL, "", str(error)
-    match error:
-        case UpstreamTimeout(setting=setting):
-            kind = {
-                "timers.connect": FaultKind.CONNECT_TIMEOUT,
-                "timers.first_token": FaultKind.FIRST_TOKEN_TIMEOUT,
-                "timers.idle": FaultKind.IDLE_TIMEOUT,
-                "timers.total": FaultKind.TOTAL_TIMEOUT,
-            }[setting]
-            text = f"no answer in time ({text})"
-        case UpstreamDnsError():
-            kind = FaultKind.DNS
-        case UpstreamTlsError():
-            kind = FaultKind.TLS
-        case UpstreamConnectError():
-            kind = FaultKind.CONNECT
-        case UpstreamDisconnected():
-            kind = FaultKind.DISCONNECTED
-        case UpstreamProtocolError():
-            kind = FaultKind.PROTOCOL
-    return Fault(kind, f"upstream '{upstream}': {text}", upstream=upstream, setting=setting)
-
-
-def classify_response(
-    status: int, headers: Mapping[str, str], body: bytes, upstream: str, *, now_wall: float, client_credential: bool = False
-) -> Fault:
-    """The fault that an HTTP answer of 300 or above stands for.
-
-    Args:
-      headers: lower-case names.
-      body: the answer's body, at most the first 64 KiB.
-      now_wall: seconds since the epoch, for a Retry-After given as a date.
-      client_credential: the caller's own credential went up (`auth = "client"`): its 401, 402, 403 and 429 are the caller's business.
-    """
-    error = _error_object(body)
-    message, code = _text_of(error), _code_of(error)
-    haystack = f"{code} {error.get('type', '')} {message}".lower() if error else ""
-    retry_after = parse_retry_after(headers, now_wall)
-    said = message or _plain_text(body, headers.get("content-type", ""))
-    text = f"upstream '{upstream}' answered {status}" + (f": {said}" if said else "")
-    passed = body if error else None
-    fault = Fault(FaultKind.SERVER_ERROR, text, status, upstream, retry_after, code, passed)
-    if 300 <= status < 400:
-        return Fault(FaultKind.REDIRECT, f"{text}; redirects are not followed, correct base_url", 0, upstream)
-    if status == 429:
-        if _says(haystack, _PERMANENT_QUOTA) and not _says(haystack, _MOMENTARY):
-            return replace(fault, kind=FaultKind.QUOTA)
-        return replace(fault, kind=FaultKind.RATE_LIMITED)
-    if status in (401, 402, 403):
-        if client_credential:
-            return replace(fault, kind=FaultKind.BAD_REQUEST)
-        if status == 403 and _says(haystack, _MOMENTARY):
-            return replace(fault, kind=FaultKind.RATE_LIMITED, status=429)
-        told = f"upstream '{upstream}' refused the configured credential ({status}); check upstreams.{upstream}.key_env or key_file"
-        return Fault(FaultKind.AUTH, told, 0, upstream, setting=f"upstreams.{upstream}.key_env")
-    if status in _TRANSIENT_STATUSES or status >= 500:
-        return fault
-    if _says(haystack, _CONTEXT_LENGTH):
-        return replace(fault, kind=FaultKind.CONTEXT_LENGTH)
-    if _says(haystack, _CONTENT_FILTER):
-        return replace(fault, kind=FaultKind.CONTENT_FILTER)
-    return replace(fault, kind=FaultKind.BAD_REQUEST)
-
-
-def classify_in_band(error: InBandError, upstream: str) -> Fault:
-    """The fault that an error object inside a 200 stands for, restated with its proper status."""
-    return _in_band(error.message, error.type, error.code, error.status, upstream)
-
-
-def _in_band(message: str, error_type: str, code: str, status: int, upstream: str) -> Fault:
-    haystack = f"{code} {error_type} {message}".lower()
-    text = f"upstream '{upstream}': {message or error_type or 'error without a message'}"
-    fault = Fault(FaultKind.IN_BAND_ERROR, text, status, upstream, upstream_code="" if code.isdigit() else code)
-    if status == 429 or _says(haystack, _MOMENTARY):
-        return replace(fault, kind=FaultKind.RATE_LIMITED)
-    if _says(haystack, _PERMANENT_QUOTA):
-        return replace(fault, kind=FaultKind.QUOTA)
-    if _says(haystack, _CONTEXT_LENGTH):
-        return replace(fault, kind=FaultKind.CONTEXT_LENGTH)
-    if _says(haystack, _CONTENT_FILTER):
-        return replace(fault, kind=FaultKind.CONTENT_FILTER)
-    if status in (401, 402, 403):
-        return replace(fault, kind=FaultKind.AUTH, status=0)
-    if 400 <= status < 500 and status not in _TRANSIENT_STATUSES:
-        return replace(fault, kind=FaultKind.BAD_REQUEST)
-    return fault
-
-
-def classify_whole(body: bytes, upstream: str) -> Fault | None:
-    """The fault that a 200 with a whole body hides: an error object, or nothing at all (FAULTS row 12). None if it is an answer."""
-    if not body.strip():
-        return Fault(FaultKind.BAD_RESPONSE, f"upstream '{upstream}' answered 200 with an empty body", upstream=upstream)
-    if b'"error"' not in body:
-        return None
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(answer, dict) or not answer.get("error") or "choices" in answer:
-        return None
-    error = _error_object(body)
-    code = error.get("code")
-    status = code if isinstance(code, int) and 400 <= code <= 599 else 0
-    return _in_band(_text_of(error), str(error.get("type") or ""), _code_of(error), status, upstream)
-
-
-def parse_retry_after(headers: Mapping[str, str], now_wall: float) -> float | None:
-    """Seconds to wait as the upstream states them, or None.
-
-    Reads `retry-after-ms` (OpenAI, Azure), then `Retry-After` as seconds or as an HTTP date (RFC 9110, 10.2.3). A date in the past
-    and a negative number are 0; what cannot be read is None, so that the default back-off applies (FAULTS row 9). The ceiling is
-    the caller's: `retry.retry_after_max`.
-    """
-    if milliseconds := _number(headers.get("retry-after-ms")):
-        return max(0.0, milliseconds / 1000)
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    if (seconds := _number(value)) is not None:
-        return max(0.0, seconds)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now_wall)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text) if text is not None else math.nan
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _says(haystack: str, words: tuple[str, ...]) -> bool:
-    return any(word in haystack for word in words)
-
-
-def _error_object(body: bytes) -> dict[str, Any]:
-    """The error object of a JSON body: {"error": {...}}, {"error": "..."}, {"message": ..., "code": ...} or a list of one of these."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    if isinstance(value, list) and value:  # Google's OpenAI-compatible endpoint
-        value = value[0]
-    if not isinstance(value, dict):
-        return {}
-    error = value.get("error", value)
-    if isinstance(error, str):
-        return {"message": error, "code": value.get("code")}
-    return error if isinstance(error, dict) else {}
-
-
-def _text_of(error: Mapping[str, Any]) -> str:
-    for name in ("message", "detail", "error_msg", "msg"):
-        if isinstance(text := error.get(name), str):
-            return text[:500]
-    return ""
-
-
-def _code_of(error: Mapping[str, Any]) -> str:
-    code = error.get("code")
-    return code[:100] if isinstance(code, str) and not code.isdigit() else ""
-
-
-def _plain_text(body: bytes, content_type: str) -> str:
-    """At most 200 characters of a body that is no JSON, tags and control characters removed (FAULTS row 11)."""
-    text = body[:8192].decode("utf-8", "replace")
-    if "html" in content_type or text.lstrip()[:1] == "<":
-        parts, depth = [], 0
-        for character in text:
-            depth += (character == "<") - (character == ">" and depth > 0)
-            parts.append(" " if depth or character == ">" else character)
-        text = "".join(parts)
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]

@@ -29,6 +29,8 @@ _NOT_UP: Final = _HOP_BY_HOP | {
     b"expect",
     b"forwarded",
     b"x-evenflow-attempt",
+    b"x-evenflow-hops",
+    b"x-evenflow-delivery",
 }
 #: Made anew on the way down. `date` and `server` are our server's; alt-svc would send the client past us.
 _NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"content-encoding", b"date", b"server", b"alt-svc", b"strict-transport-security"}

@@ -14,16 +14,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import evidence
-from .evidence import NEVER, NOTHING, Evidence
+from . import envelope, evidence, nonces
+from .evidence import NEVER, NOTHING, Evidence, Kind
 
 if TYPE_CHECKING:
     from .chunks import Event
 
 #: Relations below this weight (blanks, digits, runs) support but are no factor.
 _INFORMATIVE: Final = 0.5
+#: Most that doubled chunks without a word add, however many: digits come in pairs (1122), and so do the frames of a picture made of
+#: signs. Twice as much where digits, signs and blanks all come doubled ("11,,  22,,").
+_WEAK: Final = 3.0
 #: Repeats of a chunk with nothing that grows after which it is a run, not a snapshot. Guessed; cumulative streams with pauses repeat more.
 _RUN: Final = 8
+#: Bytes of events that a replay keeps to give them back. Guessed: about 4,000 tokens; who has said the same for so long will catch up.
+_STASH: Final = 1 << 20
 
 
 class Hypothesis:
@@ -35,17 +40,21 @@ class Hypothesis:
     Attributes:
       texts: what it would send for each delta that its lane still holds, oldest first.
       factors: names of independent factors beyond the text's own relations.
+      findings: all that was scored, in order.
       relations: informative pairs of chunks seen.
+      lean: what the upstream is known for, in log10 odds; it counts as soon as a factor beside the text does.
       shadow: its hold expired and the incremental reading was sent; it watches on and may still win, but holds nothing.
     """
 
-    __slots__ = ("factors", "relations", "score", "shadow", "texts")
+    __slots__ = ("factors", "findings", "lean", "relations", "score", "shadow", "texts")
 
     def __init__(self, score: float) -> None:
         self.score = score
         self.texts: list[str] = []
         self.factors: set[str] = set()
+        self.findings: list[Evidence] = []
         self.relations = 0
+        self.lean = 0.0
         self.shadow = False
 
     def follow(self, text: str, repeat: Evidence) -> str | None:
@@ -64,18 +73,23 @@ class Hypothesis:
         if found.weight:
             self.score += found.weight
             self.factors.add(found.name)
+            self.findings.append(found)
 
     def relate(self, weight: float) -> None:
         self.score += weight
         self.relations += weight >= _INFORMATIVE
+        self.findings.append(Evidence("text", weight))
 
     def ready(self, threshold: float) -> bool:
         """Whether it may win now: the odds, and at least two independent factors.
 
         One pair of chunks is one factor, however many of its properties were scored; a hypothesis exists because of one. The second
-        is another informative pair, or anything that is not the text.
+        is another informative pair, or anything that is not the text. Text alone has to reach the threshold without the upstream's
+        reputation: "la", "la", "land" is what a portal that repeats its heads says as well.
         """
-        return self.score >= threshold and (self.relations >= 2 or bool(self.factors))
+        if self.factors:
+            return self.score + self.lean >= threshold
+        return self.score >= threshold and self.relations >= 2
 
     @property
     def shape(self) -> str:
@@ -90,7 +104,19 @@ class Snapshot(Hypothesis):
       head: `before` is the lane's first delta, so the chain began at the start of the stream.
     """
 
-    __slots__ = ("extensions", "head", "in_head_order", "lengths", "repeats", "strikes", "stuck", "text")
+    __slots__ = (
+        "confirmed",
+        "extensions",
+        "head",
+        "in_head_order",
+        "lengths",
+        "over",
+        "padding",
+        "repeats",
+        "standstill",
+        "strikes",
+        "text",
+    )
 
     def __init__(self, score: float, before: str, text: str, repeat: Evidence, *, head: bool) -> None:
         super().__init__(score)
@@ -98,31 +124,36 @@ class Snapshot(Hypothesis):
         self.head = head
         self.extensions = 0
         self.repeats = 0
+        self.confirmed = False  # a repeat of it was scored
         self.strikes = 0
         self.lengths = [len(before)]
         self.in_head_order = False
-        self.stuck: int | None = None
+        self.padding = ""
+        self.standstill: envelope.Standstill | None = None
+        self.over = False  # other text has followed; its envelope may still prove the repeats before that
         self.texts = [self.follow(text, repeat) or ""]
 
     def follow(self, text: str, repeat: Evidence) -> str | None:
         before = self.text
+        if self.over:
+            return self._other(text)
         if text == before:
+            if repeat.weight == NEVER and repeat.name == "usage":
+                return self._other(text)  # the counter rose: new text, whatever it proves of the repeats before
             self.repeats += 1
             if not self.extensions and self.repeats > _RUN:
                 return None
-            if not self.extensions and self.repeats == 1:
-                weight = evidence.content_similarity(text)
-                if repeat.weight == NEVER:
-                    weight -= 1.0  # a fresh nonce refutes a duplicate; a snapshot may be repeated with one
-                if weight >= 2.0 and not (text[0].isalnum() and text[-1].isalnum()):
-                    weight -= 0.5  # with a separator of its own it may be an item of a list (", OTH, OTH")
-                self.relate(weight)
+            if not self.confirmed and (not self.extensions or evidence.information(text) >= 48):
+                self.confirmed = True
+                # A fresh nonce refutes a duplicate; a snapshot may be repeated with one.
+                weight = evidence.head_similarity(text) if self.head else evidence.content_similarity(text)
+                self.relate(weight - (1.0 if repeat.weight == NEVER else 0.0))
                 if repeat.weight > 0:
                     self.add(repeat)
             return ""
         rest = evidence.beyond(before, text)
         if rest is None:
-            return None
+            return self._other(text)
         self.relate(evidence.prefix_pattern(before, text, self.relations))
         self.extensions += 1
         self.lengths = [*self.lengths[-2:], len(text)]
@@ -130,21 +161,35 @@ class Snapshot(Hypothesis):
         self.text = text
         return rest
 
-    def watch(self, before: Event, event: Event) -> None:
+    def _other(self, text: str) -> str | None:
+        self.over = True
+        return text if self.watching else None
+
+    def watch(self, before: Event, event: Event, repeat: Evidence) -> None:
         """Notes what the envelopes of a head and its repeat may prove later (`turn`)."""
-        self.in_head_order = evidence.head_order(before.data) is True and evidence.head_order(event.data) is True
-        if before.completion_tokens is not None and before.completion_tokens == event.completion_tokens:
-            self.stuck = event.completion_tokens
+        self.in_head_order = envelope.head_order(before.data) is True and envelope.head_order(event.data) is True
+        if before.completion_tokens and before.completion_tokens == event.completion_tokens and "usage" not in repeat.name:
+            self.standstill = envelope.Standstill(before.completion_tokens, len(self.text))
+        if repeat.weight != NEVER and "nonce" not in repeat.name:
+            self.padding = nonces.same_padding(before, event)
+
+    @property
+    def watching(self) -> bool:
+        return self.in_head_order or self.standstill is not None or bool(self.padding)
 
     def turn(self, event: Event) -> bool:
         """Whether the next event proves that the chunks before it were one head sent again."""
         found = NOTHING
-        if self.in_head_order and evidence.head_order(event.data) is False:
-            found = evidence.SERIALISER_TURN
+        if self.in_head_order and envelope.head_order(event.data) is False:
+            found = envelope.SERIALISER_TURN
             self.in_head_order = False
-        elif self.stuck is not None and event.completion_tokens is not None and event.completion_tokens > self.stuck:
-            found = evidence.STUCK_USAGE if "usage" not in self.factors and not self.extensions else NOTHING
-            self.stuck = None
+        elif self.padding:
+            found, self.padding = nonces.other_padding(self.padding, event), ""
+        elif self.standstill is not None:
+            if self.standstill.proven(event):
+                found = envelope.STUCK_USAGE
+            if found.weight or self.standstill.rises < 0:
+                self.standstill = None
         self.add(found)
         return bool(found.weight)
 
@@ -153,6 +198,8 @@ class Snapshot(Hypothesis):
         self.score = score
         self.relations = 0
         self.factors = {evidence.HISTORY.name}
+        self.findings = []
+        self.texts = []
 
     def proceed(self, text: str, repeat: Evidence) -> str | None:
         """`follow`, once committed: what a cumulative stream may do besides growing. None if it is incremental again."""
@@ -198,7 +245,7 @@ class Duplicate(Hypothesis):
       value: the delta that was just repeated; two copies of it have come.
     """
 
-    __slots__ = ("_before", "_credit", "count", "from_start", "times", "value")
+    __slots__ = ("_before", "_credit", "_kinds", "_weak", "count", "from_start", "times", "value")
 
     def __init__(self, score: float, value: str, times: int, repeat: Evidence, *, from_start: bool) -> None:
         super().__init__(score)
@@ -208,6 +255,8 @@ class Duplicate(Hypothesis):
         self.from_start = from_start
         self._before: str | None = None  # the value of the last complete group, and what it was worth
         self._credit = 0.0
+        self._kinds: set[Kind] = set()  # of the chunks without words, and what they have added
+        self._weak = 0.0
         self.texts = [self.follow(value, repeat) or ""]
 
     def follow(self, text: str, repeat: Evidence) -> str | None:
@@ -232,9 +281,14 @@ class Duplicate(Hypothesis):
             self.relations -= self._credit >= _INFORMATIVE
             self._credit = 0.0
             return
-        weight = evidence.content_similarity(self.value)
-        bonus = 0.5 if self.relations and weight >= 1.0 else 0.0
-        self._credit = weight + bonus + 0.5 * (self.times - 2)
+        weight = evidence.doubled(self.value)
+        if (kind := evidence.kind_of(self.value)) < Kind.WORD:
+            self._kinds.add(kind)
+            credit = min(weight + 0.25 * (self.times - 2), max(0.0, (_WEAK if len(self._kinds) == 1 else 2 * _WEAK) - self._weak))
+            self._weak += credit
+        else:
+            credit = weight + (0.5 if self.relations and weight >= 1.0 else 0.0) + 0.5 * (self.times - 2)
+        self._credit = credit
         self._before = self.value
         self.relate(self._credit)
         self.add(repeat)
@@ -252,16 +306,19 @@ class Duplicate(Hypothesis):
 class Replay(Hypothesis):
     """The lane begins again: what comes is its text from the first character on, then goes on.
 
-    Once committed it swallows; should the new text differ after all (F3), what was swallowed is given back in front of it, so that
-    two attempts are never spliced and nothing is lost.
+    Once committed it swallows; should the new text differ after all (F3), or end before it has caught up, what was swallowed is given
+    back, so that two attempts are never spliced and nothing is lost.
 
     Args:
       whole: the lane's text when it began again.
       because: why a replay is thought of at all: the restart marker, or arguments that were complete.
       complete_only: nothing less than the whole text again may be dropped.
+
+    Attributes:
+      stash: the events that were swallowed, None once they are too many to be kept.
     """
 
-    __slots__ = ("_because", "_complete_only", "position", "whole")
+    __slots__ = ("_because", "_complete_only", "_size", "position", "stash", "swallowed", "whole")
 
     def __init__(self, whole: str, text: str, because: Evidence, *, complete_only: bool = False) -> None:
         super().__init__(0.0)
@@ -269,6 +326,9 @@ class Replay(Hypothesis):
         self.position = 0
         self._because = because.weight
         self._complete_only = complete_only
+        self._size = 0
+        self.stash: list[Event] | None = []
+        self.swallowed = ""
         self.add(because)
         self.texts = [self.follow(text, NOTHING) or ""]
 
@@ -282,12 +342,17 @@ class Replay(Hypothesis):
             self.relations = 1
             self.score = self._because + evidence.replayed_text(self.whole[: min(self.position, 512)])
             if self.done:
-                self.score += 1.0  # to the last character that was sent, not just a common beginning
+                self.score += evidence.WHOLE_REPLAY
         return said
 
-    @property
-    def swallowed(self) -> str:
-        return "" if self.done else self.whole[: self.position]
+    def swallow(self, text: str, event: Event) -> None:
+        """Keeps what is not sent."""
+        self.swallowed += text
+        self._size += len(event.raw)
+        if self.stash is not None:
+            self.stash.append(event)
+        if self._size > _STASH:
+            self.stash = None
 
     def proceed(self, text: str, repeat: Evidence) -> str | None:
         """The part of a delta that lies beyond the text already sent; None where it differs from it."""

@@ -13,17 +13,26 @@ out as it came. Whatever went out is never taken back: a hypothesis that says ot
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from copy import copy
+from typing import TYPE_CHECKING, Final, Literal, cast
 
-from . import evidence
+from . import envelope, evidence
 from .evidence import GRAMMAR, HISTORY, NEVER, NOTHING, Evidence, Kind, StreamFacts
 from .hypotheses import Duplicate, Hypothesis, Replay, Snapshot
+from .shapes import shape_of
 from .transcript import KEPT, Transcript
 
 if TYPE_CHECKING:
     from .chunks import Chunk, Delta, Event
+    from .told_once import RepeatedLabel
 
+_FEW: Final = 3  # chunks of a lane before a copy of all of them stands out
 _REPLAY_AT_LEAST: Final = 6  # characters of a lane before a restart is looked for
+_BEGINNING: Final = 16  # characters in which the snapshots of a lane agree that was cumulative before; a revision changes the tail
+
+
+#: "waiting" to be told again, being told "again", "caught up" with what it was, or something else: "differs".
+Restart = Literal["", "waiting", "again", "caught up", "differs"]
 
 
 class Ticket:
@@ -33,10 +42,13 @@ class Ticket:
       arrived: when, in seconds.
       texts: what to send instead, by the delta's place in the event, for those that change.
       unsettled: deltas that their lanes still hold.
-      shape: what was repaired, "" for nothing.
+      shape: what was repaired in the texts, "" for nothing.
+      labels: ids and names of calls that were told before and go.
+      returned: earlier events that were withheld for nothing: they leave in front of this one, as they came.
+      dropped: the whole event is one that came before.
     """
 
-    __slots__ = ("arrived", "chunk", "shape", "texts", "unsettled")
+    __slots__ = ("arrived", "chunk", "dropped", "labels", "returned", "shape", "texts", "unsettled")
 
     def __init__(self, chunk: Chunk, arrived: float) -> None:
         self.chunk = chunk
@@ -44,6 +56,18 @@ class Ticket:
         self.texts: dict[int, str] = {}
         self.unsettled = 0
         self.shape = ""
+        self.labels: list[RepeatedLabel] = []
+        self.returned: list[Event] = []
+        self.dropped = False
+
+    @property
+    def changed(self) -> bool:
+        return self.dropped or bool(self.texts or self.labels)
+
+    @property
+    def shapes(self) -> list[str]:
+        """Everything that was repaired in it."""
+        return [self.shape] * bool(self.texts) + ["G3"] * bool(self.labels) + ["H1"] * self.dropped
 
     def settle(self, place: int, came: str, sent: str, shape: str) -> None:
         """One held delta is decided: it came as `came` and leaves as `sent`."""
@@ -77,6 +101,10 @@ class Lane:
       last: the last delta as it came.
       resolved: why the latest hold ended ("confidence", "pattern"), "" if none did since the caller cleared it.
       refused: shapes of hypotheses that held something and then were dropped, since the caller cleared it.
+      committed: the reading that was proven, None if none was since the caller cleared it.
+      restart: where the text stands after a new id; "" if there was none, or it is over.
+      caught: the replay that has swallowed all of the text again, until more comes or the restart is over.
+      repeat: what the envelope said of the latest delta, if that equalled the one before it.
     """
 
     __slots__ = (
@@ -84,6 +112,8 @@ class Lane:
         "_longest",
         "call_id",
         "calm",
+        "caught",
+        "committed",
         "count",
         "cumulative",
         "facts",
@@ -95,7 +125,9 @@ class Lane:
         "marked",
         "mode",
         "refused",
+        "repeat",
         "resolved",
+        "restart",
         "run",
         "text",
         "tool",
@@ -106,7 +138,9 @@ class Lane:
         self.tool = tool
         self.call_id = call_id
         self.calm = False  # the first delta goes the long way
-        self.marked = False
+        self.restart: Restart = ""
+        self.caught: Replay | None = None
+        self.marked = NOTHING
         self.count = 0
         self.length = 0
         self.last = ""
@@ -118,6 +152,8 @@ class Lane:
         self.held: list[_Held] = []
         self.resolved = ""
         self.refused: list[str] = []
+        self.committed: Hypothesis | None = None
+        self.repeat = NOTHING
         self._last_event: Event | None = None
         self._longest = 0
         self.text = Transcript()
@@ -140,10 +176,12 @@ class Lane:
         self.text.append(text)
         return True
 
-    def mark(self) -> None:
+    def mark(self, because: Evidence) -> None:
         """The stream's id has changed: the next delta may begin the lane's text again."""
-        self.marked = True
+        self.marked = because
         self.calm = False
+        self.restart = "waiting" if self.count and not self.tool else ""
+        self.caught = None
 
     def _append(self, text: str) -> None:
         self.text.append(text)
@@ -158,40 +196,49 @@ class Lane:
     def judge(self, ticket: Ticket, place: int, delta: Delta, event: Event, now: float) -> None:
         """Takes any delta: settles it, or holds it until later ones (or `release`) settle it."""
         text = delta.text
+        self.caught = None
         ticket.unsettled += 1
         again = bool(self.count) and text == self.last
-        repeat = self._judge_repeat(event, delta) if again else NOTHING
+        self.repeat = repeat = self._judge_repeat(event, delta) if again else NOTHING
         gap = now - self.last_at
-        if not self._proceed(ticket, place, text, repeat):
-            self._weigh(ticket, place, text, event, again, repeat, gap)
+        if not self._proceed(ticket, place, text, event, repeat):
+            self._weigh(ticket, place, text, event, again, repeat, gap, delta.position)
         self.count += 1
         self.run = self.run + 1 if again else 1
         self.last, self.last_at, self._last_event = text, now, event
         self._longest = max(self._longest, len(text))
-        self.marked = False
-        self.calm = self.mode is None and not self.hypotheses and not self.held
+        self.marked = NOTHING
+        self.calm = self.mode is None and not self.hypotheses and not self.held and self.caught is None
+        if self.restart in ("waiting", "again"):
+            replaying = any(isinstance(one, Replay) for one in (self.mode, *self.hypotheses))
+            self.restart = "again" if replaying else "differs"
 
     def _judge_repeat(self, event: Event, delta: Delta) -> Evidence:
         before = self._last_event
         if before is None:
             return NOTHING
-        trusted = self.facts.usage_rose and not self.facts.usage_stuck
-        return evidence.judge_repeat(before, event, self.facts.recent, delta.position, trusted_usage=trusted)
+        return envelope.judge_repeat(before, event, delta.position, self.facts)
 
-    def _proceed(self, ticket: Ticket, place: int, text: str, repeat: Evidence) -> bool:
+    def _proceed(self, ticket: Ticket, place: int, text: str, event: Event, repeat: Evidence) -> bool:
         """The committed reading, as long as it holds. Returns: False if there is none (any more)."""
         mode = self.mode
         if mode is None:
             return False
-        said = mode.proceed(text, repeat)
-        if isinstance(mode, Replay) and (said is None or mode.done):
-            self.mode = None
+        said = None if isinstance(mode, Replay) and len(event.deltas) > 1 else mode.proceed(text, repeat)
+        if isinstance(mode, Replay) and said is not None:
+            if not said:
+                mode.swallow(text, event)
+            if mode.done:
+                self.mode = None
+                self._catch_up(mode, said)
         if said is None:
-            self.mode = None
-            if isinstance(mode, Replay) and mode.swallowed:
+            if isinstance(mode, Replay) and mode.stash is None:  # only the text is left
+                self.mode = None
                 self._append(back := mode.swallowed + text)
                 ticket.settle(place, text, back, "F3")
                 return True
+            ticket.returned += self.take_back()
+            self.mode = None
             if isinstance(mode, Snapshot):
                 self.cumulative = mode.extensions >= 3
                 # The lane's text is what the snapshots amounted to, without the repeats that slipped through before they were known.
@@ -202,7 +249,7 @@ class Lane:
             said = ""
         if not isinstance(mode, Snapshot) and said:
             self._append(said)
-        ticket.settle(place, text, said, mode.shape)
+        ticket.settle(place, text, said, shape_of(mode.shape, arguments=self.tool))
         return True
 
     def _is_resent(self, text: str, repeat: Evidence) -> bool:
@@ -211,14 +258,15 @@ class Lane:
             return False
         return self.facts.prior + evidence.content_similarity(text) + repeat.weight >= self.facts.threshold
 
-    def _weigh(self, ticket: Ticket, place: int, text: str, event: Event, again: bool, repeat: Evidence, gap: float) -> None:
+    def _weigh(self, ticket: Ticket, place: int, text: str, event: Event, again: bool, repeat: Evidence, gap: float, position: int) -> None:
         self._look_back(event)
         resent = again and self._is_resent(text, repeat)
         if resent:
             self.facts.proven = True
         alive: list[Hypothesis] = []
         for hypothesis in self.hypotheses:
-            said = hypothesis.follow(text, repeat)
+            # A replay gives whole events back, so it takes none in which another lane speaks.
+            said = None if isinstance(hypothesis, Replay) and len(event.deltas) > 1 else hypothesis.follow(text, repeat)
             if said is None or (resent and said):
                 self.refused += [hypothesis.shape] * (not hypothesis.shadow)
             else:
@@ -226,7 +274,7 @@ class Lane:
                 alive.append(hypothesis)
         self.hypotheses = alive
         if self.count and not resent:
-            self._spawn(text, event, again, repeat, gap)
+            self._spawn(text, event, again, repeat, gap, position)
         sent = "" if resent else text
         shape = ("B1" if self.count == 1 else "D1") if resent else ""
         self.held.append(_Held(ticket, place, text, sent, shape))
@@ -238,48 +286,57 @@ class Lane:
         for hypothesis in self.hypotheses:
             if isinstance(hypothesis, Snapshot) and hypothesis.turn(event) and hypothesis.ready(self.facts.threshold):
                 self._commit(hypothesis, ends=True)
-                hypothesis.rearm(self.facts.prior + HISTORY.weight)
-                hypothesis.texts = []
-                self.hypotheses.append(hypothesis)
+                again = copy(hypothesis)
+                again.rearm(self.facts.prior + HISTORY.weight)
+                self.hypotheses.append(again)
                 return
 
-    def _spawn(self, text: str, event: Event, again: bool, repeat: Evidence, gap: float) -> None:
+    def _spawn(self, text: str, event: Event, again: bool, repeat: Evidence, gap: float, position: int) -> None:
         kinds = {type(hypothesis) for hypothesis in self.hypotheses}
-        if (len(text) >= self.length or self.marked or self.tool) and self.length <= KEPT:
+        if (len(text) >= self.length or self.marked.weight or self.tool) and self.length <= KEPT:
             before = self.text.whole() + "".join(held.text for held in self.held)
             if self.tool and not self.held and self._spawn_complete(before, text):
                 return
             fits = before.startswith(text) or text.startswith(before)
-            if self.marked and fits and Replay not in kinds and len(before) >= _REPLAY_AT_LEAST:
-                self._add(Replay(before, text, evidence.RESTART_MARKER))
-            if Snapshot not in kinds and before and evidence.beyond(before, text) is not None:
+            if self.marked.weight and fits and Replay not in kinds and len(before) >= _REPLAY_AT_LEAST:
+                self._add(Replay(before, text, self.marked))
+            begins = bool(before) and evidence.beyond(before, text) is not None
+            if begins and Snapshot not in kinds and not self._is_new(before, text, event, position):
                 self._spawn_snapshot(before, text, event, repeat)
         if not self.hypotheses and self.count > 1 and self.last and len(text) > len(self.last) and text.startswith(self.last):
             self._spawn_chain(text)
         if again and repeat.weight != NEVER and Duplicate not in kinds and self.run == 1:
             self._spawn_duplicates(text, repeat, gap)
 
+    def _is_new(self, before: str, text: str, event: Event, position: int) -> bool:
+        """Whether the envelope says that the model generated a whole copy of the text (speculative decoding sends it as one chunk)."""
+        if self.count < 2 or self._last_event is None:
+            return False
+        return envelope.counted_anew(self._last_event, event, len(before), text) or envelope.sampled_anew(event, position)
+
     def _spawn_snapshot(self, before: str, text: str, event: Event, repeat: Evidence) -> None:
         head = before == self.text.first
-        prior = self.facts.head_prior if head else self.facts.prior
-        if head and self.facts.proven:
-            prior = max(prior, self.facts.prior + HISTORY.weight)
+        prior = self.facts.prior + (HISTORY.weight if head and self.facts.proven else 0.0)
         outlier = NOTHING if head else evidence.size_outlier(text, before, self._longest, self.count)
         if text == before and not head and not outlier.weight and evidence.information(before) < 48:
             return
         hypothesis = Snapshot(prior, before, text, repeat, head=head)
         hypothesis.add(outlier)
+        hypothesis.lean = max(0.0, self.facts.head_prior - prior) if head else 0.0
         if head and self.facts.proven and text != before:
             hypothesis.factors.add(HISTORY.name)
-        if head and text == before and self._last_event is not None:
-            hypothesis.watch(self._last_event, event)
+        # No transport repeats within an event: two texts of one event are related, but its envelope proves nothing about itself.
+        if head and text == before and self._last_event is not None and self._last_event is not event:
+            hypothesis.watch(self._last_event, event, repeat)
         self._add(hypothesis)
 
     def _spawn_chain(self, text: str) -> None:
         """Snapshots in the middle of a lane that say less than all of it: after a repeat that slipped through, or a revision."""
         # Lists of names extend their neighbours all the time ("SUB-AVE", "SUB-AVER"): only where this lane was cumulative before, or
-        # at a length at which none was found in 1.55 million clean pairs.
-        if self.cumulative or evidence.information(self.last) >= 48:
+        # at a length at which none was found in 1.55 million clean pairs. A snapshot begins as the lane does, even one behind a repeat
+        # that slipped through; lines of a memory game ("I packed my bag, ...") begin with one of their own.
+        begins = text.startswith(self.text.whole()[:_BEGINNING] if self.cumulative else self.text.first)
+        if begins and (self.cumulative or evidence.information(self.last) >= 48):
             self._add(Snapshot(self.facts.prior, self.last, text, NOTHING, head=False))
 
     def _spawn_duplicates(self, text: str, repeat: Evidence, gap: float) -> None:
@@ -344,12 +401,20 @@ class Lane:
 
     def _commit(self, best: Hypothesis, *, ends: bool) -> None:
         had = len(self.held) > 1
+        self.committed = best
         rest = [other for other in self.hypotheses if other is not best and other.texts == best.texts]
+        said = best.texts[-1] if best.texts else ""
+        if isinstance(best, Replay):
+            for held, text in zip(self.held, best.texts, strict=True):
+                if held.text and not text:
+                    best.swallow(held.text, cast("Event", held.ticket.chunk))  # only events have deltas
         self._settle(len(self.held), best.texts.copy(), best.shape)
         if best.factors - {HISTORY.name}:
             self.facts.proven = True
         if had:
             self.resolved = "confidence"
+        if isinstance(best, Replay) and best.done:
+            self._catch_up(best, said)
         if ends or (isinstance(best, Replay) and best.done):
             self.hypotheses = rest
             return
@@ -361,7 +426,7 @@ class Lane:
         """Settles the oldest `count` held deltas as `texts`."""
         for held, text in zip(self.held[:count], texts, strict=False):
             self.length -= len(held.text)
-            held.ticket.settle(held.place, held.came, text, held.shape or shape)
+            held.ticket.settle(held.place, held.came, text, shape_of(held.shape or shape, arguments=self.tool))
             if text:
                 self._append(text)
         del self.held[:count]
@@ -382,10 +447,27 @@ class Lane:
             self.hypotheses = []
         self.calm = self.mode is None and not self.hypotheses
 
+    def take_back(self) -> list[Event]:
+        """Ends a replay that has not caught up, or that was none since another text differs. Returns: the events that it had swallowed."""
+        replay = self.mode if isinstance(self.mode, Replay) else self.caught
+        if replay is None:
+            return []
+        if self.mode is replay:
+            self.mode = None
+        self.caught = None
+        if replay.stash:
+            self._append(replay.swallowed)
+        return replay.stash or []
+
+    def _catch_up(self, replay: Replay, said: str) -> None:
+        if self.restart:
+            self.restart = "caught up"
+            self.caught = None if said else replay
+
     def finish(self) -> None:
         """The choice is finished: the last evidence comes from that, then what is held leaves."""
         for hypothesis in self.hypotheses:
-            if self.held and isinstance(hypothesis, Snapshot) and hypothesis.shape == "E1":
+            if self.held and isinstance(hypothesis, Snapshot) and hypothesis.shape == "E1" and self.count > _FEW:
                 hypothesis.add(evidence.FINISH)
         if self.tool and self.held and not self._completes([held.text for held in self.held]):
             for hypothesis in self.hypotheses:

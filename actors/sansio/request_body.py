@@ -14,6 +14,8 @@ from ..errors import EvenflowError
 
 #: Deeper JSON is refused before any recursive parser sees it; no client's request is nested beyond a few dozen levels.
 MAX_DEPTH: Final = 256
+#: Fields beside `response_format` that give the answer's form: vLLM's, llama.cpp's.
+_FORMS: Final = ("structured_outputs", "grammar", "json_schema")
 
 
 class BadRequest(EvenflowError):
@@ -37,11 +39,15 @@ class RequestFacts:
       model: as the client named it.
       stream: a stream is asked for.
       choices: `n`, 1 if absent.
+      deterministic: it asks for the same answer each time: temperature 0, or a seed.
+      structured: it asks for an answer of a given form, which no second answer may be spliced into.
     """
 
     model: str
     stream: bool
     choices: int
+    deterministic: bool = False
+    structured: bool = False
 
 
 def read_request(body: bytes) -> RequestFacts:
@@ -62,7 +68,16 @@ def read_request(body: bytes) -> RequestFacts:
     n = fields.get("n")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 128):
         raise BadRequest("n must be an integer from 1 to 128", "n")
-    return RequestFacts(model, bool(stream), n or 1)
+    temperature = fields.get("temperature")
+    deterministic = fields.get("seed") is not None or (temperature == 0 and not isinstance(temperature, bool))
+    return RequestFacts(model, bool(stream), n or 1, deterministic, _is_structured(fields))
+
+
+def _is_structured(fields: dict[str, Any]) -> bool:
+    response_format = fields.get("response_format")
+    if response_format is not None and response_format != {"type": "text"}:
+        return True
+    return any(fields[name] for name in fields if name in _FORMS or name.startswith("guided_"))
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -123,13 +138,13 @@ def replace_model(body: bytes, model: str) -> bytes:
     Args:
       body: a JSON object that `read_request` accepted.
     """
-    spans = _top_level_values(body, b"model")
+    spans = top_level_values(body, b"model")
     for start, end in reversed(spans):
         body = body[:start] + json.dumps(model).encode() + body[end:]
     return body
 
 
-def _top_level_values(body: bytes, key: bytes) -> list[tuple[int, int]]:
+def top_level_values(body: bytes, key: bytes) -> list[tuple[int, int]]:
     """Spans of the values of one key of the outermost object. An escaped spelling of the key counts as the key."""
     spans = []
     depth, position, expecting_key = 0, 0, False

@@ -67,6 +67,12 @@ class RetryBudget:
         self._window = SlidingWindow(policy.window, policy.buckets, 2)
         self._refused = 0
 
+    def reconfigure(self, policy: RetryBudgetPolicy) -> None:
+        """Go on under another policy; what was counted stays if the window keeps its shape."""
+        before, self._policy = self._policy, policy
+        if (before.window, before.buckets) != (policy.window, policy.buckets):
+            self._window = SlidingWindow(policy.window, policy.buckets, 2)
+
     def attempt_made(self, now: float) -> None:
         self._window.record(_ATTEMPT, now)
 

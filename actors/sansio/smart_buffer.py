@@ -23,6 +23,7 @@ import msgspec
 from .chunk_rewriter import rewrite
 from .chunks import Chunk, Event
 from .lane import Ticket
+from .shapes import SHAPES
 
 if TYPE_CHECKING:
     from .stuttering_detector import StutteringDetector
@@ -49,7 +50,7 @@ class Released(msgspec.Struct, frozen=True, gc=False):
     Args:
       chunk: as it came.
       frame: the bytes to send, `event.raw` itself if nothing was repaired, b"" if nothing is left of it.
-      shape: what was repaired (STUTTER section 2), "" for nothing.
+      shape: what was repaired (STUTTER section 2), "" for nothing, joined by "+" where it was more than one thing.
       held_for: seconds between its arrival and now.
       texts: what the frame has instead of a delta's own text, by the delta's place in the event.
     """
@@ -69,6 +70,7 @@ class SmartBuffer:
 
     Attributes:
       flushes: how many holds ended for which reason.
+      refused: repairs that were thought of and not proven, by shape.
       repairs: events repaired (mode "observe": that would have been), by shape.
     """
 
@@ -80,6 +82,7 @@ class SmartBuffer:
         self._queue: deque[Ticket] = deque()
         self._size = 0
         self.flushes = detector.flushes
+        self.refused = detector.refused
         self.repairs: Counter[str] = Counter()
 
     @property
@@ -97,9 +100,9 @@ class SmartBuffer:
             return [Released(event, event.raw)]
         ticket = self._detector.judge(event, now)
         if not self._queue and (ticket is None or not ticket.unsettled):
-            if ticket is None or not ticket.texts:
+            if ticket is None or not (ticket.changed or ticket.returned):
                 return [Released(event, event.raw)]
-            released = [self._leave(ticket, now)]
+            released = self._leave(ticket, now)
         else:
             released = self._enqueue(ticket or Ticket(event, now), now)
         return released if not self._observing else [Released(event, event.raw)]
@@ -120,9 +123,25 @@ class SmartBuffer:
 
     def flush(self, now: float) -> list[Released]:
         """Lets everything go: an error, [DONE] or the end follows."""
-        self._detector.finish()
-        released = self._drain(now)
+        released = self._give_back(self._detector.finish()) + self._drain(now)
         return released if not self._observing else []
+
+    def close(self, now: float) -> None:
+        """The attempt is over."""
+        if not self._off:
+            self._detector.close(self.repairs, now)
+
+    def trailer(self, earlier: Counter[str]) -> bytes:
+        """The comment that tells a client what was repaired in its stream, b"" where none is wanted.
+
+        Args:
+          earlier: repairs of the stream's earlier attempts.
+        """
+        if not self._detector.policy.trailer or self._off:
+            return b""
+        counts = earlier + self.repairs
+        told = " ".join(f"{shape}={counts[shape]}" for shape in SHAPES)
+        return f": evenflow {'would have ' if self._observing else ''}repaired {told}\n\n".encode()
 
     def _enqueue(self, ticket: Ticket, now: float) -> list[Released]:
         self._queue.append(ticket)
@@ -139,15 +158,26 @@ class SmartBuffer:
         while self._queue and not self._queue[0].unsettled:
             ticket = self._queue.popleft()
             self._size -= len(ticket.chunk.raw)
-            released.append(self._leave(ticket, now))
+            released += self._leave(ticket, now)
         return released
 
-    def _leave(self, ticket: Ticket, now: float) -> Released:
+    def _give_back(self, events: list[Event]) -> list[Released]:
+        """Events that a replay had swallowed, which then turned out to be none (F3): no repair, nothing lost, late."""
+        if events:
+            self.repairs["F1"] -= len(events)
+        return [Released(event, event.raw) for event in events]
+
+    def _leave(self, ticket: Ticket, now: float) -> list[Released]:
+        return [*self._give_back(ticket.returned), self._leave_alone(ticket, now)]
+
+    def _leave_alone(self, ticket: Ticket, now: float) -> Released:
         chunk, held_for = ticket.chunk, max(0.0, now - ticket.arrived)
-        if not ticket.texts:
+        if not ticket.changed:
             return Released(chunk, chunk.raw, "", held_for)
-        self.repairs[ticket.shape] += 1
+        shapes = ticket.shapes
+        self.repairs.update(shapes)
         if self._observing:
-            return Released(chunk, chunk.raw, ticket.shape, held_for)
-        event = cast("Event", chunk)  # only events have deltas, and only deltas make texts
-        return Released(chunk, rewrite(event, ticket.texts) or b"", ticket.shape, held_for, ticket.texts)
+            return Released(chunk, chunk.raw, "+".join(shapes), held_for)
+        event = cast("Event", chunk)  # nothing else is ever changed
+        frame = b"" if ticket.dropped else rewrite(event, ticket.texts, labels=ticket.labels) or b""
+        return Released(chunk, frame, "+".join(shapes), held_for, ticket.texts)

@@ -12,8 +12,9 @@ from typing import Final
 
 from .chunk_parser import ChunkParser
 from .chunks import Chunk, Done, Event, InBandError, Malformed, Weight
+from .classifier import classify_in_band, classify_response
 from .event_json import find_error, read_json
-from .faults import Fault, FaultKind, classify_in_band, classify_response
+from .faults import Fault, FaultKind
 from .sse_blocks import BOM
 
 #: Bytes read before we commit without having understood anything. Specified: DESIGN section 3.

@@ -6,8 +6,9 @@ Items come in the order the reader sent them; each call returns the `Effects` it
 order for the reader, the stream's end. The machine never waits: it has one `deadline`, and whoever drives it calls `wake()` then.
 
 Two facts are kept apart. *Head sent*: the status is fixed, and only the shape of a final failure changes (an error frame
-instead of a status). *Output sent* (`_sent`, a Weight): how much of an answer the client has; up to NOTHING an attempt can be
-thrown away, up to REASONING it can be replayed with the new reasoning swallowed, beyond that a failure is the end.
+instead of a status). *Output sent* (a Weight): how much of an answer the client has; up to NOTHING an attempt can be thrown
+away, up to REASONING it can be replayed with the new reasoning swallowed, beyond that it can be resumed at most: the state stays
+StateRecovering until the new attempt has said again what was sent, and what is refused at the first difference was never seen.
 
 Each started attempt gets exactly one order, perhaps early ([DONE], an error inside the stream, a deadline). Once it is given,
 everything else of that attempt is discarded.
@@ -35,21 +36,26 @@ from .chunks import (
     Malformed,
     Weight,
 )
+from .classifier import classify_in_band
 from .completion import Completion
-from .effects import Complete, Effects, Failed, Finish, Head, Order, Resume
-from .faults import Fault, FaultKind, classify_in_band
-from .resumption import Resumption
+from .delivery import Delivery
+from .effects import Complete, Effects, Failed, Finish, Order
+from .faults import FaultKind, shutdown_fault
+from .resumption import Progress
+from .stream_faults import differed_fault, malformed_fault, timeout_fault, truncated_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..outcome import Tally
+    from .faults import Fault
     from .loop_guard import Loop, LoopGuard
+    from .resume_plan import ResumePlan
+    from .resumption import Resumption
     from .smart_buffer import Released, SmartBuffer
     from .stream_policy import StreamPolicy
     from .trace import Trace
 
-KEEP_ALIVE: Final = b": keep-alive\n\n"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 
 Item: TypeAlias = list[Chunk] | AttemptFailed | AttemptStarted | AttemptEnded | AttemptsExhausted
@@ -82,21 +88,21 @@ class StreamMachine:
         self._tally = tally
         self._trace = trace
         self._state: st.StreamState = st.StateInitial()
-        self._head_sent = False
-        self._sent = Weight.NOTHING
+        self._delivery = Delivery(policy, tally, now)
         self._attempt: AttemptStarted | None = None
         self._ordered = True  # no order is due before the first attempt started
         self._buffer: SmartBuffer | None = None
         self._guard: LoopGuard | None = None
         self._cut_for: Loop | None = None
         self._completion = Completion(policy.choices)
-        self._first_sent: Event | None = None
+        self._progress = Progress(policy)
+        self._plan: ResumePlan | None = None
         self._resumption: Resumption | None = None
         self._result: Complete | Failed | None = None
         self._started_at = now
-        self._last_write = now
         self._last_token = math.inf
         self._last_comment = -math.inf
+        self._shut_down_at = math.inf
 
     # ---- what others may see
 
@@ -106,11 +112,11 @@ class StreamMachine:
 
     @property
     def head_sent(self) -> bool:
-        return self._head_sent
+        return self._delivery.head_sent
 
     @property
     def output_sent(self) -> Weight:
-        return self._sent
+        return Weight.NOTHING if self._delivery.keeping else self._progress.weight
 
     @property
     def upstream(self) -> str:
@@ -131,11 +137,7 @@ class StreamMachine:
         if self.ended:
             return math.inf
         held = self._buffer.deadline if self._buffer is not None else math.inf
-        return min(held, self._keepalive_at, self._idle_at, self._total_at)
-
-    @property
-    def _keepalive_at(self) -> float:
-        return self._last_write + (self._policy.keepalive_interval if self._head_sent else self._policy.keepalive_after)
+        return min(held, self._delivery.keepalive_at, self._idle_at, self._total_at, self._shut_down_at)
 
     @property
     def _idle_at(self) -> float:
@@ -157,6 +159,7 @@ class StreamMachine:
                 if self._ordered:
                     break  # all that follows belongs to an attempt that has had its order
                 self._take(chunk, now, effects)
+            self._check_difference(now, effects)
             if now >= self.deadline:  # a steady flow of items must not put off what is due
                 self._wake(now, effects)
             return effects
@@ -166,7 +169,9 @@ class StreamMachine:
             case AttemptFailed():
                 self._advance(st.AttemptFailed(), now)
             case AttemptsExhausted(fault=fault):
-                self._end(Failed(fault), now, effects)
+                if self._plan is not None and not self._resuming:
+                    self._tally.resumes["none", "exhausted"] += 1
+                self._end(Failed(self._progress.fault_to_tell(fault)), now, effects)
             case AttemptEnded(fault=fault) if not self._ordered:
                 if fault is None or self._completion.complete:
                     self._body_over(now, effects)
@@ -182,37 +187,53 @@ class StreamMachine:
         return effects
 
     def _wake(self, now: float, effects: Effects) -> None:
+        if now >= self._shut_down_at:
+            if not self._ordered and self._completion.complete:
+                self._body_over(now, effects)  # only the [DONE] was missing
+            else:
+                self._flush(now, effects)
+                self._give_up(shutdown_fault(), now, effects)
+            return
         if now >= self._total_at:
-            fault = self._timeout(FaultKind.TOTAL_TIMEOUT, "timers.total", self._policy.total)
+            fault = timeout_fault(FaultKind.TOTAL_TIMEOUT, "timers.total", self._policy.total, self.upstream)
             self._flush(now, effects)
             self._give_up(fault, now, effects)
             return
         if self._buffer is not None and now >= self._buffer.deadline:
             self._release(self._buffer.expire(now), now, effects)
+            self._check_difference(now, effects)
+        if self.ended:
+            return
         if now >= self._idle_at and self._completion.complete:
             self._body_over(now, effects)  # the upstream said everything, and forgot to end
         elif now >= self._idle_at and self._attempt is not None:
-            self._fail_attempt(self._timeout(FaultKind.IDLE_TIMEOUT, "timers.idle", self._attempt.idle), now, effects)
-        elif now >= self._keepalive_at:
-            self._tally.keepalives += 1
-            self._write(KEEP_ALIVE, now, effects)
+            self._fail_attempt(timeout_fault(FaultKind.IDLE_TIMEOUT, "timers.idle", self._attempt.idle, self.upstream), now, effects)
+        elif now >= self._delivery.keepalive_at:
+            self._delivery.keep_alive(now, effects)
+
+    def shut_down(self, now: float) -> None:
+        """The process is about to end: so does the stream, at the next call of either entrance; `deadline` is `now` at the latest."""
+        self._shut_down_at = min(self._shut_down_at, now)
 
     def client_blocked(self, seconds: float) -> None:
         """The client took nothing for so long: that time is not the upstream's silence."""
         self._last_token += seconds
 
+    def abandon(self, now: float) -> None:
+        """Nobody waits for this stream any more: what was counted so far is told. Idempotent, harmless after the end."""
+        self._close_buffer(now)
+
     # ---- an attempt's life
 
     def _begin(self, attempt: AttemptStarted, now: float) -> None:
-        self._close_buffer()
-        self._attempt = attempt
+        self._close_buffer(now)
+        self._attempt = self._delivery.attempt = attempt
         self._ordered = False
         self._buffer = self._open_buffer(attempt.upstream)
         self._guard = self._open_guard(attempt.upstream)
-        if self._first_sent is not None:
-            replay = self._sent is not Weight.NOTHING
-            self._resumption = Resumption(self._first_sent, replay=replay)
-            self._tally.replayed += replay
+        self._resumption = self._progress.resumption(attempt, self._plan)
+        if self._resumption is not None and self._resumption.strategy is None:
+            self._tally.replayed += self._resumption.swallowing
         self._last_token = now
         self._completion = Completion(self._policy.choices)
 
@@ -228,20 +249,12 @@ class StreamMachine:
                 self._last_comment = now
                 self._release(self._buffer.add_other(chunk, now), now, effects)
             case Done():
-                self._flush(now, effects)
-                self._join(now)
-                self._write(chunk.raw, now, effects)
-                self._order(Finish(None), effects)
-                self._end(Complete(), now, effects)
+                self._complete(chunk.raw, now, effects)
             case InBandError():
                 self._fail_attempt(classify_in_band(chunk, self.upstream), now, effects)
-            case Malformed(oversize=True):
-                fault = Fault(FaultKind.EVENT_TOO_LARGE, f"upstream '{self.upstream}': {chunk.reason}", upstream=self.upstream)
-                self._fail_attempt(fault, now, effects)
             case Malformed():
-                if chunk.may_carry_output and not self._policy.skip_bad_chunks:
-                    text = f"upstream '{self.upstream}' sent a chunk that cannot be read: {chunk.reason}"
-                    self._fail_attempt(Fault(FaultKind.BAD_CHUNK, text, upstream=self.upstream), now, effects)
+                if chunk.oversize or (chunk.may_carry_output and not self._policy.skip_bad_chunks):
+                    self._fail_attempt(malformed_fault(chunk, self.upstream), now, effects)
                 else:
                     self._tally.skipped += 1
 
@@ -254,11 +267,6 @@ class StreamMachine:
             if self._tally.first_token is None:
                 self._tally.first_token = now
         self._completion.note(event)
-        if self._resumption is not None:
-            restated = self._resumption.restate(event)
-            if restated is None:
-                return
-            event = restated
         self._release(self._buffer.add(event, now), now, effects)
         if self._cut_for is not None and not self._completion.complete:
             self._flush(now, effects)
@@ -267,38 +275,67 @@ class StreamMachine:
     def _body_over(self, now: float, effects: Effects) -> None:
         """The HTTP body ended without [DONE]: done if every choice finished, cut if not."""
         if not self._completion.complete:
-            fault = Fault(
-                FaultKind.TRUNCATED,
-                f"upstream '{self.upstream}' ended the stream without finish_reason or [DONE]; the answer is incomplete",
-                upstream=self.upstream,
-            )
-            self._fail_attempt(fault, now, effects)
+            self._fail_attempt(truncated_fault(self.upstream), now, effects)
             return
+        self._complete(DONE_FRAME, now, effects)
+        self._tally.done_added = isinstance(self._result, Complete)
+
+    def _complete(self, done: bytes, now: float, effects: Effects) -> None:
         self._flush(now, effects)
-        self._join(now)
-        self._tally.done_added = True
-        self._write(DONE_FRAME, now, effects)
+        if self._resumption is not None and not self._resumption.may_end:
+            self._refuse_attempt(now, effects)
+            return
+        self._join(now, effects)
+        self._write_trailer(now, effects)
+        self._delivery.deliver(done, now, effects)
+        self._delivery.let_go(now, effects)
         self._order(Finish(None), effects)
         self._end(Complete(), now, effects)
 
     def _fail_attempt(self, fault: Fault, now: float, effects: Effects) -> None:
         """The attempt is over. What follows depends on what the client already has."""
         self._flush(now, effects)
-        replay = self._sent is Weight.REASONING
-        if self._sent is Weight.OUTPUT or (replay and not self._may_replay):
+        if self._resumption is not None and self._resumption.differs:
+            self._refuse_attempt(now, effects)
+            return
+        if self._delivery.keeping:
+            self._delivery.drop()
+            self._progress = Progress(self._policy)
+        if self._resuming:
+            self._count_resume("cut")
+        order = self._progress.order_after(fault, self._resumption)
+        if order is None:
             self._give_up(fault, now, effects)
             return
+        self._plan = order.plan
         self._advance(st.AttemptFailed(), now)
-        self._order(Resume(fault, replay), effects)
+        self._order(order, effects)
+
+    def _check_difference(self, now: float, effects: Effects) -> None:
+        if not self._ordered and self._resumption is not None and self._resumption.differs:
+            self._refuse_attempt(now, effects)
+
+    def _refuse_attempt(self, now: float, effects: Effects) -> None:
+        """A second answer that is not the first one's: the client keeps what it has, and is told what broke it."""
+        self._count_resume("differed")
+        differed = differed_fault(self.upstream)
+        self._order(Finish(differed), effects)
+        self._end(Failed(self._progress.fault_to_tell(differed)), now, effects)
 
     @property
-    def _may_replay(self) -> bool:
-        return self._policy.replay_reasoning and self._policy.choices == 1
+    def _resuming(self) -> bool:
+        """The attempt takes up output that was sent, and has not caught up with it yet."""
+        return self._resumption is not None and self._resumption.strategy is not None and self._resumption.swallowing
+
+    def _count_resume(self, result: str) -> None:
+        if self._resumption is not None and self._resumption.strategy is not None:
+            self._tally.resumes[self._resumption.strategy.value, result] += 1
 
     # ---- effects
 
     def _order(self, order: Order, effects: Effects) -> None:
         self._ordered = True
+        self._delivery.attempt = None
         effects.order = order
 
     def _give_up(self, fault: Fault, now: float, effects: Effects) -> None:
@@ -314,10 +351,11 @@ class StreamMachine:
         """Write what the buffer let go, and follow its holding with the state."""
         assert self._buffer is not None
         self._emit(released, now, effects)
-        holding = self._buffer.holding
+        # What is swallowed may be held as well; but then nothing has joined the stream.
+        holding = self._buffer.holding and not (self._resumption is not None and self._resumption.swallowing)
         stuttering = isinstance(self._state, st.StateStuttering)
         if holding and not stuttering:
-            self._join(now)
+            self._join(now, effects)
             self._advance(st.HoldBegan(), now)
         elif stuttering and not holding:
             self._advance(st.HoldResolved(), now)
@@ -331,18 +369,22 @@ class StreamMachine:
                 self._trace.released(one, now)
             if not one.frame:
                 continue
-            chunk = one.chunk
-            if type(chunk) is Event:
-                if self._first_sent is None or (chunk.id and not self._first_sent.id):
-                    self._first_sent = chunk  # Azure's first event has an empty id
-                if chunk.weight is not Weight.NOTHING:
-                    self._join(now)
-                    if type(self._state) is st.StateInitial:
-                        self._advance(st.FirstOutput(), now)
-                    if chunk.weight > self._sent:
-                        self._sent = chunk.weight
-            self._write(one.frame, now, effects)
-            if self._guard is not None and type(chunk) is Event and (loop := self._guard.observe(chunk, one.texts)) is not None:
+            chunk, frame, texts = one.chunk, one.frame, one.texts
+            if type(chunk) is not Event:
+                self._delivery.deliver(frame, now, effects)
+                continue
+            if self._resumption is not None:
+                restated = self._resumption.restate(one)
+                if restated is None:
+                    continue
+                chunk, frame, texts = restated, restated.raw, None
+            if chunk.weight is not Weight.NOTHING:
+                self._join(now, effects)
+                if type(self._state) is st.StateInitial:
+                    self._advance(st.FirstOutput(), now)
+            self._progress.note(chunk, texts)
+            self._delivery.deliver(frame, now, effects)
+            if self._guard is not None and (loop := self._guard.observe(chunk, texts)) is not None:
                 self._note_loop(loop, self._guard.policy.action, now, effects)
 
     def _note_loop(self, loop: Loop, action: str, now: float, effects: Effects) -> None:
@@ -351,23 +393,21 @@ class StreamMachine:
         if self._trace is not None:
             self._trace.looped(loop, now)
         if action == "warn":
-            self._write(loop.comment, now, effects)
+            self._delivery.deliver(loop.comment, now, effects)
         elif action == "cut":
             self._cut_for = loop  # what is released with it leaves first
 
-    def _join(self, now: float) -> None:
-        if isinstance(self._state, st.StateRecovering):
-            self._advance(st.Joined(), now)
+    def _join(self, now: float, effects: Effects) -> None:
+        if not isinstance(self._state, st.StateRecovering):
+            return
+        self._advance(st.Joined(), now)
+        if self._resumption is not None and self._resumption.strategy is not None:
+            self._count_resume("joined")
+            self._delivery.deliver(self._progress.comment(self.upstream, self._resumption.strategy), now, effects)
 
-    def _write(self, data: bytes, now: float, effects: Effects) -> None:
-        if not self._head_sent:
-            self._head_sent = True
-            self._tally.head_sent = now
-            attempt = self._attempt
-            known = attempt is not None and not self._ordered
-            effects.head = Head(attempt.upstream, attempt.number, attempt.headers) if known and attempt else Head()
-        self._last_write = now
-        effects.frames.append(data)
+    def _write_trailer(self, now: float, effects: Effects) -> None:
+        if self._buffer is not None and (trailer := self._buffer.trailer(self._tally.repairs)):
+            self._delivery.deliver(trailer, now, effects)
 
     def _end(self, end: Complete | Failed, now: float, effects: Effects) -> None:
         if isinstance(self._state, st.StateRecovering):
@@ -375,12 +415,14 @@ class StreamMachine:
         else:
             self._advance(st.Ended(), now)
         effects.end = self._result = end
-        self._close_buffer()
+        self._close_buffer(now)
 
-    def _close_buffer(self) -> None:
+    def _close_buffer(self, now: float) -> None:
         if self._buffer is not None:
+            self._buffer.close(now)
             self._tally.flushes.update(self._buffer.flushes)
             self._tally.repairs.update(self._buffer.repairs)
+            self._tally.refused.update(self._buffer.refused)
             self._buffer = None
 
     def _advance(self, event: st.StreamEvent, now: float) -> None:
@@ -389,8 +431,3 @@ class StreamMachine:
         if self._trace is not None:
             self._trace.advanced(before, event, self._state, now)
         self._tally.transitions[type(before).__name__, type(event).__name__, type(self._state).__name__] += 1
-
-    def _timeout(self, kind: FaultKind, setting: str, seconds: float) -> Fault:
-        who = f"upstream '{self.upstream}'" if self.upstream else "the request"
-        what = "sent no token" if kind is FaultKind.IDLE_TIMEOUT else "was not complete"
-        return Fault(kind, f"{who} {what} within {setting} = {seconds:g} s", upstream=self.upstream, setting=setting)

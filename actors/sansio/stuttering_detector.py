@@ -11,19 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from .chunks import Field, Weight
-from .evidence import HISTORY, StreamFacts
+from .evidence import HISTORY, RESTART_HEAD, RESTART_MARKER, StreamFacts
 from .lane import Lane, Ticket
+from .nonces import Nonces
+from .shapes import shape_of
+from .told_once import CallLabels, Finishes
+from .trace import Judgement, Reading
 
 if TYPE_CHECKING:
     from .chunks import Delta, Event
+    from .hypotheses import Hypothesis
+    from .trace import Trace, Verdict
+    from .upstream_history import UpstreamHistory
 
 Mode = Literal["off", "observe", "repair"]
 Profile = Literal["generic", "dashscope", "portal"]
 
 #: Events that share an id before another one counts as a restart. Guessed; ids that rotate per event never get there.
 _CONSTANT_IDS: Final = 3
-#: Envelopes kept to prove a nonce: four that differ pairwise.
-_RECENT: Final = 4
+_LONG_IDS: Final = 16
+#: Events kept to see which log-probabilities other texts have.
+_RECENT: Final = 16
 _ARGUMENTS: Final = frozenset({Field.TOOL_ARGUMENTS, Field.FUNCTION_ARGUMENTS})
 
 
@@ -37,12 +45,14 @@ class StutterPolicy:
         further evidence; never so little that the text alone decides. "dashscope" does the same for half as much.
       threshold: log10 odds against the incremental reading at which text may be dropped; 3.0 is 1000:1.
       prior: log10 odds of a stutter before any evidence. Guessed: one stream in about 300.
+      trailer: a comment before [DONE] tells the client what was repaired.
     """
 
     mode: Mode = "repair"
     profile: Profile = "generic"
     threshold: float = 3.0
     prior: float = -2.5
+    trailer: bool = False
 
     @property
     def head_prior(self) -> float:
@@ -53,23 +63,36 @@ class StutterPolicy:
 class StutteringDetector:
     """Judges the events of one stream in the order in which they came.
 
+    Args:
+      history: what the upstream's earlier streams have shown; told of this one by `close`.
+      trace: watches every decision, None in production.
+
     Attributes:
       policy: as given.
       flushes: how many holds ended for which reason: "size", "age", "pattern", "confidence".
       refused: hypotheses that held something and were not proven, by shape.
     """
 
-    def __init__(self, policy: StutterPolicy | None = None) -> None:
+    def __init__(self, policy: StutterPolicy | None = None, history: UpstreamHistory | None = None, trace: Trace | None = None) -> None:
         self.policy = policy or StutterPolicy()
+        self._history = history
+        self._trace = trace
         self.flushes: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._facts = StreamFacts(self.policy.threshold, self.policy.prior, self.policy.head_prior)
         self._lanes: dict[tuple[int, str, int], Lane] = {}
         self._recent: deque[Event] = deque(maxlen=_RECENT)
         self._facts.recent = self._recent
+        self._facts.nonces = self._nonces = Nonces()
+        self._counted: Event | None = None  # the last event that brought text and a counter
         self._id = ""
         self._id_run = 0
-        self._finished: dict[int, str] = {}
+        self._id_changes = 0
+        self._restarted = False
+        self._finished: set[int] = set()
+        self._returned: list[Event] = []
+        self._labels = CallLabels()
+        self._finishes = Finishes()
 
     def judge(self, event: Event, now: float) -> Ticket | None:
         """Takes the next event.
@@ -78,9 +101,9 @@ class StutteringDetector:
           None if it leaves as it came and settles nothing. Otherwise its ticket; older tickets may have been settled as well.
         """
         if event.id != self._id:
-            self._change_id(event.id)
+            self._change_id(event)
         self._id_run += 1
-        ticket = None
+        ticket = self._judge_calls(event, now) if event.calls else None
         deltas = event.deltas
         if deltas:
             if self._finished:
@@ -88,24 +111,45 @@ class StutteringDetector:
             for place, delta in enumerate(deltas):
                 lane = self._lanes.get((delta.choice, delta.field, delta.call_index))
                 if lane is None or delta.call_id is not None:
-                    lane = self._lane_of(delta, lane)
+                    lane = self._lane_of(delta, lane, now)
                 if not lane.plain(delta.text, event, now):
                     if ticket is None:
                         ticket = Ticket(event, now)
+                    before = lane.hypotheses
+                    oldest = lane.held[0].ticket if lane.held else ticket
                     lane.judge(ticket, place, delta, event, now)
+                    if self._restarted:
+                        self._follow_restart(delta.choice, oldest)
+                    if self._trace is not None:
+                        self._tell(self._trace, delta, lane, before, now)
                     if lane.resolved or lane.refused:
                         self._count(lane)
-            if event.completion_tokens is not None and self._recent:
-                self._note_usage(event, self._recent[-1])
-            self._recent.append(event)
+            if event.completion_tokens is not None:
+                self._note_usage(event)
+        self._recent.append(event)
+        self._nonces.note(event)
         if event.finished:
+            if self._finishes.is_repeat(event):
+                ticket = ticket or Ticket(event, now)
+                ticket.dropped = True
+            self._finishes.note(event)
             for choice in event.finished:
-                self._finished[choice] = event.id
+                self._finished.add(choice)
                 self._finish(choice)
+                self._labels.finish(choice)
         elif not deltas and event.weight is Weight.OUTPUT:
             # Output that is no text: the start of a tool call, or something we cannot judge. What was said before it is said.
+            self._finishes.forget(event.choices)
             for choice in event.choices:
                 self._finish(choice)
+        elif not event.choices and event.completion_tokens is not None:
+            # The usage of the whole answer: the text is over, and what was withheld of it belongs in front.
+            for lane in self._lanes.values():
+                self._returned += lane.take_back()
+        if self._returned:
+            ticket = ticket or Ticket(event, now)
+            ticket.returned[:0] = self._returned
+            self._returned = []
         return ticket
 
     def release(self, ticket: Ticket, cause: str) -> None:
@@ -115,14 +159,41 @@ class StutteringDetector:
                 lane.release(watch=True)
                 self.flushes[cause] += 1
 
-    def finish(self) -> None:
-        """The stream is over, or an error came: every hold ends."""
+    def finish(self) -> list[Event]:
+        """The stream is over, or an error came: every hold ends. Returns: what was withheld for nothing and has to leave first."""
         for lane in self._lanes.values():
             self._end(lane)
+        returned, self._returned = self._returned, []
+        return returned
+
+    def close(self, repairs: Counter[str], now: float) -> None:
+        """The attempt is over: the upstream's history learns what was repaired in it, and how many holds were for nothing."""
+        if self._history is not None:
+            self._history.note(repairs, self.flushes.total() - self.flushes["confidence"], now)
+
+    # -- tool calls ---------------------------------------------------------------------------------------------------
+
+    def _judge_calls(self, event: Event, now: float) -> Ticket | None:
+        """Finds labels that were told before, and ends the lane of a call that another one follows on its index."""
+        repeated = []
+        for call in event.calls:
+            key = (call.choice, Field.TOOL_ARGUMENTS, call.index)
+            lane = self._lanes.get(key)
+            said = lane.last if lane is not None else None
+            if not self._labels.is_new(call, said):
+                if (label := self._labels.repeated(call, said)) is not None:
+                    repeated.append(label)
+            elif lane is not None:
+                self._end(self._lanes.pop(key))
+        if not repeated:
+            return None
+        ticket = Ticket(event, now)
+        ticket.labels = repeated
+        return ticket
 
     # -- lanes --------------------------------------------------------------------------------------------------------
 
-    def _lane_of(self, delta: Delta, lane: Lane | None) -> Lane:
+    def _lane_of(self, delta: Delta, lane: Lane | None, now: float) -> Lane:
         if lane is not None and (lane.call_id is None or lane.call_id == delta.call_id):
             lane.call_id = delta.call_id
             return lane
@@ -130,6 +201,8 @@ class StutteringDetector:
             self._end(lane)
         elif delta.field in _ARGUMENTS:
             self._finish(delta.choice)  # a new call: text before it, and the call before it, are complete
+        if self._history is not None:
+            self._facts.head_prior = max(self.policy.head_prior, self.policy.prior + self._history.prior(now))
         new = Lane(self._facts, tool=delta.field in _ARGUMENTS, call_id=delta.call_id)
         self._lanes[delta.choice, delta.field, delta.call_index] = new
         return new
@@ -140,6 +213,7 @@ class StutteringDetector:
                 self._end(lane)
 
     def _end(self, lane: Lane) -> None:
+        self._returned += lane.take_back()
         if lane.held:
             lane.finish()
             if not lane.resolved:
@@ -151,32 +225,65 @@ class StutteringDetector:
             self.flushes[lane.resolved] += 1
             lane.resolved = ""
         for shape in lane.refused:
-            self.refused[shape] += 1
+            self.refused[shape_of(shape, arguments=lane.tool)] += 1
         lane.refused.clear()
 
     # -- what lanes share ---------------------------------------------------------------------------------------------
 
-    def _change_id(self, new: str) -> None:
-        if not new:
+    def _change_id(self, event: Event) -> None:
+        if not event.id:
             return
-        if self._id and self._id_run >= _CONSTANT_IDS:
-            for lane in self._lanes.values():
-                lane.mark()
-        self._id, self._id_run = new, 0
+        if self._id:
+            self._id_changes += 1
+            # Once it was constant for a while; an id that changes again and again rotates, unless each stays for long.
+            if self._id_run >= (_CONSTANT_IDS if self._id_changes == 1 else _LONG_IDS):
+                self._restarted = True
+                for lane in self._lanes.values():
+                    lane.mark(RESTART_MARKER if event.deltas else RESTART_HEAD)
+        self._id, self._id_run = event.id, 0
+
+    def _follow_restart(self, choice: int, oldest: Ticket) -> None:
+        """A restart is over when all texts of a choice have caught up; where one differs, what the others swallowed is given back too.
+
+        Args:
+          oldest: the first event of those that were just looked at; what is given back came before it.
+        """
+        lanes = [lane for key, lane in self._lanes.items() if key[0] == choice and lane.restart]
+        states = {lane.restart for lane in lanes}
+        if "differs" in states:
+            oldest.returned[:0] = [event for lane in lanes for event in lane.take_back()]
+            for lane in lanes:
+                lane.restart = ""
+        elif states == {"caught up"}:
+            for lane in lanes:
+                lane.caught, lane.restart = None, ""
 
     def _forget_finished(self, event: Event) -> None:
-        """After a finish, a new id begins a new completion in the same body: its choices start afresh."""
-        for choice, finished_id in list(self._finished.items()):
-            if event.id != finished_id and any(delta.choice == choice for delta in event.deltas):
-                del self._finished[choice]
-                for key in [key for key in self._lanes if key[0] == choice]:
-                    self._end(self._lanes.pop(key))  # what it holds goes out: nobody else could settle it
+        """After its finish a choice that speaks again starts afresh: another completion in the same body, or the next turn."""
+        for choice in {delta.choice for delta in event.deltas} & self._finished:
+            self._finished.discard(choice)
+            self._finishes.forget((choice,))
+            for key in [key for key in self._lanes if key[0] == choice]:
+                self._end(self._lanes.pop(key))  # what it holds goes out: nobody else could settle it
 
-    def _note_usage(self, event: Event, before: Event) -> None:
-        was, now = before.completion_tokens, event.completion_tokens
-        if was is None or now is None:
+    def _note_usage(self, event: Event) -> None:
+        before, self._counted = self._counted, event
+        if before is None or before.completion_tokens is None or event.completion_tokens is None:
             return
-        if now > was:
-            self._facts.usage_rose = True
-        elif before.deltas != event.deltas:
-            self._facts.usage_stuck = True
+        was, now = before.completion_tokens, event.completion_tokens
+        self._facts.usage_rises += now > was
+        self._facts.usage_erratic |= now < was or (now == was and before.deltas != event.deltas)
+
+    # -- telling ------------------------------------------------------------------------------------------------------
+
+    def _tell(self, trace: Trace, delta: Delta, lane: Lane, before: list[Hypothesis], now: float) -> None:
+        """Tells a trace which readings of a delta there were and what became of each."""
+        proven, lane.committed = lane.committed, None
+        after = [hypothesis for hypothesis in lane.hypotheses if hypothesis is not proven]
+        gone = [hypothesis for hypothesis in before if hypothesis is not proven and hypothesis not in after]
+        told: list[tuple[Hypothesis, Verdict]] = [(hypothesis, "refuted") for hypothesis in gone]
+        told += [(proven, "proven")] if proven is not None else []
+        told += [(hypothesis, "watched" if hypothesis.shadow else "possible") for hypothesis in after]
+        readings = [Reading.of(hypothesis, verdict, arguments=lane.tool) for hypothesis, verdict in told]
+        if readings or lane.repeat.name:
+            trace.judged(Judgement(delta, lane.repeat, tuple(readings), self.policy.threshold, bool(lane.held)), now)

@@ -29,7 +29,7 @@ from ..log import printable, redact
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from actors import BreakerStatistics, Secret
+    from actors import BreakerStatistics, Learned, Secret
 
     from ..metrics import Metrics
 
@@ -74,6 +74,7 @@ def create_admin_app(
     status: Callable[[], Mapping[str, object]],
     breaker: BreakerControl,
     ready: Callable[[], bool],
+    learned: Callable[[], Mapping[str, Learned]] = dict,
     keys: Sequence[Secret] = (),
     allowed_hosts: Iterable[str] = (),
 ) -> QuartTrio:
@@ -82,6 +83,7 @@ def create_admin_app(
     Args:
       status: called for each `GET /status`; what it returns is shown with the circuits added as `upstreams`. It must hold no secret.
       ready: whether new requests are taken.
+      learned: what is known of each upstream's stutter, shown as its `stutter`.
       keys: whoever asks must present one of them; needed where the listener is bound off loopback.
       allowed_hosts: names (without port) by which the listener may be addressed besides localhost and loopback addresses. With keys,
         any IP address will do as well: it cannot be rebound, and a page that guesses it has no key.
@@ -131,6 +133,8 @@ def create_admin_app(
         statistics = breaker.statistics()
         others = {name: value for name, value in msgspec.to_builtins(statistics, enc_hook=_plain).items() if name != "upstreams"}
         circuits = {name: _circuit(statistics, name) for name in statistics.upstreams}
+        for name, known in learned().items():
+            circuits[name]["stutter"] = msgspec.to_builtins(known)
         return _json({**status(), "upstreams": circuits, "breaker": others})
 
     @app.get("/healthz")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from .ask import Ask, Model
 from .envelopes import encode
-from .streams import deliver, event, head_of, middle, ok, parts_of, script_of
+from .streams import begun_of, deliver, event, head_of, middle, ok, parts_of, script_of
 from .wire import JSON, LAST_CHUNK, Answer, Headers, Send, response_head, whole
 
 if TYPE_CHECKING:
@@ -105,6 +105,12 @@ def _context_length(ask: Ask) -> Answer:
     return whole(400, error_body(told, "invalid_request_error", "context_length_exceeded", "messages"))
 
 
+def _no_prefix(ask: Ask) -> Answer:
+    if begun_of(ask) is None:
+        return ok(ask)
+    return whole(400, error_body("The last message must have the role user or tool.", "invalid_request_error", None, "messages"))
+
+
 def _content_filter(ask: Ask) -> Answer:
     told = "The response was filtered due to the prompt triggering a content management policy."
     return whole(400, error_body(told, "invalid_request_error", "content_filter", "prompt"))
@@ -170,6 +176,7 @@ MODELS: Final[Mapping[str, Model]] = {
     "error-mid": Model("an error event after some of the answer", _error_mid, {"after": 6}, "after"),
     "error-field": Model("llama.cpp's `error:` field after some of the answer", _error_field, {"after": 6}, "after"),
     "context-length": Model("400, the prompt does not fit the context", _context_length),
+    "no-prefix": Model("400 where the request carries the beginning of its answer, else a good one", _no_prefix),
     "content-filter": Model("400, the prompt was filtered", _content_filter),
     "quota": Model("429 insufficient_quota that lasts: the plan is used up", _quota),
     "quota-momentary": Model("429 insufficient_quota that passes: DashScope's allocation limit", _quota_momentary),

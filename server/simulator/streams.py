@@ -131,6 +131,20 @@ def _echo(ask: Ask) -> Answer:
     return say(ask, script_of(ask, tokens_of(content if isinstance(content, str) else encode(content).decode())))
 
 
+def begun_of(ask: Ask) -> str | None:
+    """The beginning of the answer where the request carries one: a last message of the assistant."""
+    messages = ask.body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    content = last.get("content") if isinstance(last, dict) and last.get("role") == "assistant" else None
+    return content if isinstance(content, str) else None
+
+
+def _continues(ask: Ask) -> Answer:
+    begun = begun_of(ask) or ""
+    rest = ask.text.removeprefix(begun)
+    return say(ask, script_of(ask, tokens_of(begun + rest if ask.count("echo") else rest)))
+
+
 def _reasoning(ask: Ask) -> Answer:
     return say(ask, script_of(ask, thoughts=THOUGHTS, thoughts_field=ask.word("field")))
 
@@ -203,6 +217,12 @@ MODELS: Final[Mapping[str, Model]] = {
     "count": Model("the numbers 1 to N, one token each, so that loss and disorder show", _count, {"count": 40}, "count"),
     "repeat": Model("a model that truly repeats itself (ha ha ha): nothing may be removed", _repeat, {"count": 30}, "count"),
     "echo": Model("says the last message back", _echo),
+    "continues": Model(
+        "goes on where the request carries the beginning of its answer (`prefix`, `partial`); `echo=1` says that again first",
+        _continues,
+        {"echo": 0},
+        "echo",
+    ),
     "reasoning": Model("reasoning first, then content", _reasoning, {"field": "reasoning_content"}, "field"),
     "refusal": Model("a refusal instead of content", _refusal),
     "empty": Model("no text at all: role, finish_reason, [DONE]", _empty),

@@ -11,8 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Attempts, CircuitBreaker, Fault, FaultKind, FirstLook, Route, Tally, UpstreamError, UpstreamRequest, open_circuit_breaker
-from actors.attempts import OpenAttempt
 from actors.errors import UpstreamConnectError, UpstreamDisconnected, UpstreamTimeout
+from actors.open_attempt import OpenAttempt
 from actors.sansio.breaker_state import BreakerPolicy
 from actors.sansio.chunks import AttemptFailed, AttemptsExhausted
 from actors.sansio.error_recovery import RecoveryPolicy

@@ -16,7 +16,7 @@ import trio.testing
 
 from actors import circuit_breaker
 from actors.circuit_breaker import ANSWER_WITHIN, MAILBOX_SIZE, CircuitBreaker, Permit, open_circuit_breaker
-from actors.errors import BreakerGone
+from actors.errors import BreakerFailed, BreakerGone
 from actors.sansio.breaker_state import BreakerPolicy, CircuitStatistics, Refusal
 from actors.sansio.faults import Verdict
 from actors.sansio.retry_budget import RetryBudgetPolicy
@@ -324,7 +324,7 @@ class Boom:
             raise ZeroDivisionError(f"at transition {len(self.told)}")
 
 
-async def test_a_failed_body_starts_again_closed_and_keeps_its_mailbox(caplog: pytest.LogCaptureFixture) -> None:
+async def test_row_58_a_failed_body_starts_again_closed_and_keeps_its_mailbox(caplog: pytest.LogCaptureFixture) -> None:
     async with breaker_of(BreakerPolicy(consecutive_failures=1), on_transition=Boom(1)) as breaker:
         old = await permit_of(breaker)
         await breaker.force("b", "metrics_only")
@@ -365,7 +365,9 @@ async def test_an_order_at_which_the_body_fails_is_answered() -> None:
 
 
 @pytest.mark.parametrize(("wait", "ends"), [(29.0, True), (31.0, False)])
-async def test_three_failures_within_a_minute_end_it(wait: float, ends: bool, autojump_clock: trio.testing.MockClock) -> None:
+async def test_row_58_three_failures_within_a_minute_end_it(
+    wait: float, ends: bool, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     survived = False
 
     async def run() -> None:
@@ -379,8 +381,10 @@ async def test_three_failures_within_a_minute_end_it(wait: float, ends: bool, au
             survived = True
 
     if ends:
-        with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError, match="transition 5")):
+        with pytest.RaisesGroup(pytest.RaisesExc(BreakerFailed, match="3 times within 60 s")) as raised:
             await run()
+        assert isinstance(raised.value.exceptions[0].__cause__, ZeroDivisionError)
+        assert caplog.records[-1].levelno == logging.CRITICAL
     else:
         await run()
     assert survived is not ends

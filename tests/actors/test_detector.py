@@ -12,12 +12,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Complete, Failed, Fault, FaultKind, StreamMachine, StreamPolicy, Tally
-from actors.detector import detect_stutter
+from actors.detector import Nudge, detect_stutter
 from actors.orders import Orders
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import AttemptEnded, AttemptsExhausted, AttemptStarted
+from actors.sansio.delivery import KEEP_ALIVE
 from actors.sansio.effects import Effects, Finish, Resume
-from actors.sansio.stream_machine import KEEP_ALIVE, Item
+from actors.sansio.stream_machine import Item
 
 from ..fakes import DONE, content, plain_buffer
 
@@ -55,7 +56,7 @@ async def detecting(policy: StreamPolicy | None = None, *, slots: int = 1) -> As
     items, inbox = trio.open_memory_channel[Item](1)
     outbox, effects = trio.open_memory_channel[Effects](slots)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(detect_stutter, machine, orders, inbox, outbox)
+        nursery.start_soon(detect_stutter, machine, orders, Nudge(), inbox, outbox)
         yield Detecting(machine, orders, items, effects, nursery)
 
 
@@ -137,7 +138,7 @@ async def test_its_input_closes_before_the_stream_ended() -> None:
     outbox, effects = trio.open_memory_channel[Effects](1)
     items.close()
     with pytest.raises(trio.EndOfChannel):
-        await detect_stutter(StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), orders, inbox, outbox)
+        await detect_stutter(StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), orders, Nudge(), inbox, outbox)
     assert orders.pending
     with pytest.raises(trio.EndOfChannel):
         effects.receive_nowait()
@@ -151,7 +152,7 @@ async def test_its_consumer_leaves() -> None:
     items.send_nowait(AttemptStarted(1, "a", (), math.inf))
     items.send_nowait(chunks(content("Hello")))
     with pytest.raises(trio.BrokenResourceError):
-        await detect_stutter(StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), orders, inbox, outbox)
+        await detect_stutter(StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), orders, Nudge(), inbox, outbox)
     assert orders.pending
 
 

@@ -31,7 +31,7 @@ def test_no_two_parties_and_no_two_phases_share_a_letter() -> None:
 @pytest.mark.parametrize("kind", FaultKind)
 def test_every_fault_has_somebody_who_ended_the_stream(kind: FaultKind) -> None:
     silent = {FaultKind.CONNECT_TIMEOUT, FaultKind.FIRST_TOKEN_TIMEOUT, FaultKind.IDLE_TIMEOUT}
-    ours = {FaultKind.LOOP, FaultKind.TOTAL_TIMEOUT, FaultKind.SHUTDOWN, FaultKind.INTERNAL, FaultKind.UNAVAILABLE}
+    ours = {FaultKind.LOOP, FaultKind.TOTAL_TIMEOUT, FaultKind.SHUTDOWN, FaultKind.INTERNAL, FaultKind.UNAVAILABLE, FaultKind.BUSY}
     expected = Party.UPSTREAM_SILENT if kind in silent else Party.PROXY if kind in ours else Party.UPSTREAM
     assert party_of(Fault(kind, "")) is expected
 

@@ -31,7 +31,7 @@ from actors.errors import UpstreamDisconnected
 from actors.orders import DRAIN_SECONDS
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import InBandError
-from actors.sansio.stream_machine import KEEP_ALIVE
+from actors.sansio.delivery import KEEP_ALIVE
 
 from ..fakes import DONE, FakeAttempts, FakeOutlet, FakeResponse, Gate, Silence, Wait, content, finish, plain_buffer, reasoning, role
 

@@ -1,4 +1,7 @@
-"""The way to the upstreams, over real sockets: what goes up, what every kind of failure becomes, and that nothing stays open."""
+"""The way to the upstreams, over real sockets: what goes up, what every kind of failure becomes, and that nothing stays open.
+
+Every test runs over both transports, which are one and the same to whoever uses them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import ssl
 import struct
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import trio
@@ -112,8 +115,18 @@ async def serving(*scripts: list[bytes | str], tls: ssl.SSLContext | None = None
             nursery.cancel_scope.cancel()
 
 
+@pytest.fixture(autouse=True, params=["own", "httpx"])
+def transport(request: pytest.FixtureRequest) -> None:
+    global TRANSPORT
+    TRANSPORT = request.param
+
+
+TRANSPORT: Literal["own", "httpx"]
+
+
 @asynccontextmanager
 async def client_of(upstream: Upstream, connect: float = 5.0) -> AsyncIterator[tuple[UpstreamClient, Candidate]]:
+    upstream = replace(upstream, transport=TRANSPORT)
     async with open_upstream_client([upstream]) as client:
         yield client, Candidate(upstream, None, Timers(connect=connect))
     assert client.open_connections() == {"a": 0}

@@ -64,6 +64,16 @@ async def test_a_stream_is_a_head_frames_and_an_end() -> None:
     assert not writing.lost.cancel_called
 
 
+async def test_what_was_kept_for_a_whole_answer_leaves_in_pieces() -> None:
+    """A slow client that takes a piece in time is not given up for the size of the sum."""
+    writing = Writing(FakeOutlet())
+    frames = [content("x" * 1000) for _ in range(200)]
+    await writing.run(Effects(head=Head(), frames=[*frames, DONE], end=Complete()))
+    assert writing.outlet.body == b"".join(frames) + DONE
+    assert max(map(len, writing.outlet.writes)) <= 65_536
+    assert writing.tally.bytes_out == len(writing.outlet.body)
+
+
 async def test_a_head_that_names_nobody_has_no_such_headers() -> None:
     writing = Writing(FakeOutlet())
     await writing.run(Effects(head=Head(), frames=[b": keep-alive\n\n"]), Effects(end=Complete()))

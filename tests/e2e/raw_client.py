@@ -194,9 +194,11 @@ class RawClient:
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
-        self._address = parts.hostname, parts.port
+        self.address = parts.hostname, parts.port
         self._prefix = parts.path
         self._key = key
+        #: The same server, without a path.
+        self.root = f"{parts.scheme}://{parts.netloc}"
 
     @asynccontextmanager
     async def open(
@@ -239,7 +241,7 @@ class RawClient:
         sock = trio.socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await sock.connect(self._address)
+        await sock.connect(self.address)
         async with trio.SocketStream(sock) as stream:
             try:
                 await stream.send_all(head + framed)

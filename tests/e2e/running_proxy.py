@@ -136,9 +136,12 @@ class RunningProxy:
     def leftovers(self) -> dict[str, int]:
         """What still runs, by what it is; empty when all is quiet."""
         statistics = self.proxy.services.breaker.statistics()
+        admission = self.proxy.services.admission.statistics()
         counted = {
             "streams": self.proxy.services.metrics.streams_active,
             "permits": sum(circuit.permits_out for circuit in statistics.upstreams.values()),
+            "places": admission.streams + admission.waiting + sum(admission.slots_in_use.values()),
+            "bytes of bodies": admission.body_bytes,
             "requests upstream": sum(simulator.observer.active for simulator in self._simulators),
             "tasks": self._tasks() - self._tasks_before,
         }

@@ -43,7 +43,8 @@ async def test_row_7_a_refused_credential_names_upstream_and_setting_and_no_key(
     assert "'main'" in answer.error["message"]
     assert "upstreams.main.key_env" in answer.error["message"]
     await proxy.until_quiet()
-    assert proxy.circuit("main").state == "paused"
+    # The simulator's 403 is about one model: the others may still be asked for.
+    assert proxy.circuit("main").state == ("closed" if status == 403 else "paused")
 
 
 @BOTH_ENGINES

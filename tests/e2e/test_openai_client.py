@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -236,3 +237,14 @@ async def test_a_wrong_key_is_a_401(proxy: RunningProxy) -> None:
 async def test_embeddings(client: AsyncOpenAI) -> None:
     answer = await client.embeddings.create(model="any", input=["one", "two"], encoding_format="float")
     assert len(answer.data) == 2
+
+
+async def test_a_call_that_is_named_in_every_fragment_has_one_name(client: AsyncOpenAI) -> None:
+    async with client.chat.completions.stream(model="stutter-g3", messages=HELLO) as stream:
+        completion = await stream.get_final_completion()
+    calls = completion.choices[0].message.tool_calls
+    assert calls is not None
+    (call,) = calls
+    assert (call.function.name, call.id.count("call_")) == ("get_weather", 1)
+    assert json.loads(call.function.arguments)
+    assert completion.choices[0].finish_reason == "tool_calls"

@@ -48,7 +48,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings that `serve` and `dev` were started with; nothing is really started."""
     seen: list[Settings] = []
 
-    async def start(settings: Settings, **_: object) -> None:
+    async def start(settings: Settings, *_: object) -> None:
         await trio.lowlevel.checkpoint()
         seen.append(settings)
 
@@ -174,7 +174,7 @@ def test_dev_needs_nothing_and_ignores_what_is_configured(served: list[Settings]
 @pytest.mark.parametrize("command", ["serve", "dev"])
 @pytest.mark.parametrize("wrap", [lambda exc: exc, lambda exc: ExceptionGroup("", [ExceptionGroup("", [exc])])])
 def test_a_port_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch, command: str, wrap: Callable[[Exception], Exception]) -> None:
-    async def start(settings: Settings, **_: object) -> None:
+    async def start(settings: Settings, *_: object) -> None:
         await trio.lowlevel.checkpoint()
         raise wrap(server.main.BindError("cannot listen on 127.0.0.1:8143: the port is in use"))
 

@@ -74,6 +74,8 @@ def make_outcome(end: End = End.DONE, fault: Fault | None = None, **changes: Any
         keepalives=3,
         done_added=True,
         replayed=1,
+        resumes=Counter({("align", "joined"): 1}),
+        hedges=Counter({"won": 1}),
         repairs=Counter({"B1": 1}),
         loops=Counter({"observe": 1}),
     )
@@ -128,6 +130,7 @@ def test_the_canonical_line_says_everything_about_a_stream(logs: Logs) -> None:
         "ttft_ms": 12.3,
         "total_ms": 3457,
         "cancel_ms": 1.2,
+        "hedged": {"won": 1},
         "events": 40,
         "bytes_in": 5000,
         "bytes_out": 4000,
@@ -138,6 +141,7 @@ def test_the_canonical_line_says_everything_about_a_stream(logs: Logs) -> None:
         "skipped": 1,
         "keepalives": 3,
         "replayed": 1,
+        "resumes": {"align joined": 1},
         "done_added": True,
     }
 

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from actors import REJECTIONS, AdmissionStatistics
 from actors.outcome import End, Outcome, Party, Phase, Tally
 from actors.sansio.breaker_state import BreakerPolicy, BreakerStatistics
 from actors.sansio.circuit import Circuit
@@ -46,6 +47,10 @@ def make_statistics(*states: StateName) -> BreakerStatistics:
     return BreakerStatistics(circuits, RetryBudgetStatistics(100, 20, 7), mailbox_depth=4, restarts=1, failed_open=2, lost_reports=3)
 
 
+def make_admission() -> AdmissionStatistics:
+    return AdmissionStatistics(waiting=3, streams=7, slots_in_use={"local": 2}, body_bytes=1000, rejected={"full": 5})
+
+
 def everything_happened() -> Outcome:
     tally = Tally(
         started=100.0,
@@ -62,7 +67,10 @@ def everything_happened() -> Outcome:
         skipped=1,
         done_added=True,
         repairs=Counter({"A1": 2}),
+        refused=Counter({"C1": 3}),
         loops=Counter({"observe": 1}),
+        resumes=Counter({("align", "joined"): 1}),
+        hedges=Counter({"won": 1}),
         flushes=Counter({"age": 1, "confidence": 3}),
         transitions=Counter({("StateInitial", "FirstOutput", "StateNormalFlow"): 1}),
         faults=Counter({("local", "connect"): 2, ("cloud", "truncated"): 1}),
@@ -107,7 +115,10 @@ def test_a_stream_is_counted_once_in_every_metric_it_concerns() -> None:
             labelled("hold_seconds_sum"): 0.03,
             labelled("repairs_total", shape="A1"): 2,
             labelled("repairs_total", shape="done"): 1,
+            labelled("repairs_refused_total", shape="C1"): 3,
             labelled("loops_total", action="observe"): 1,
+            labelled("resumes_total", strategy="align", result="joined"): 1,
+            labelled("hedges_total", result="won"): 1,
             labelled("buffer_flushes_total", policy="age"): 1,
             labelled("buffer_flushes_total", policy="confidence"): 3,
             labelled("events_skipped_total"): 1,
@@ -221,6 +232,26 @@ def test_what_others_know_is_asked_at_the_scrape() -> None:
     assert any(name == "evenflow_build_info" and ("version", VERSION) in labels for name, labels in read(metrics))
 
 
+def test_admission_is_asked_at_each_scrape_and_every_reason_is_there_from_the_first() -> None:
+    metrics = make_metrics()
+    metrics.watch(admission=make_admission)
+    assert value(metrics, "evenflow_waiting") == 3
+    assert value(metrics, "evenflow_slots_in_use", {"upstream": "local"}) == 2
+    assert value(metrics, "evenflow_request_body_bytes") == 1000
+    rejected = {reason: value(metrics, "evenflow_rejected_total", {"reason": reason}) for reason in REJECTIONS}
+    assert rejected == {"full": 5, "waited": 0, "displaced": 0, "memory": 0}
+
+
+def test_circuits_of_models_are_counted_under_their_upstream() -> None:
+    metrics = make_metrics()
+    statistics = make_statistics("open", "closed", "open")
+    renamed = zip(("local", "local[m]", "local[n]"), statistics.upstreams.values(), strict=True)
+    metrics.watch(breaker=lambda: replace(statistics, upstreams=dict(renamed)))
+    shown = {labels: number for (name, labels), number in read(metrics).items() if name == "evenflow_breaker_state"}
+    assert shown[frozenset({("upstream", "local"), ("state", "open")})] == 2
+    assert len(shown) == len(BREAKER_STATES)
+
+
 def test_the_first_failure_of_an_upstream_is_an_increase_from_zero() -> None:
     assert value(make_metrics(), "evenflow_streams_total", {"outcome": "error", "upstream": "cloud", "engine": "actors"}) == 0
 
@@ -239,7 +270,7 @@ def test_every_metric_and_every_label_is_documented() -> None:
     metrics = make_metrics()
     run_one(metrics, everything_happened())
     metrics.breaker_transition("local", "closed", "open", "")
-    metrics.watch(breaker=lambda: make_statistics("closed"), open_connections=lambda: 5)
+    metrics.watch(breaker=lambda: make_statistics("closed"), admission=make_admission, open_connections=lambda: 5)
     families = [f for f in parse_text(metrics.render()[0].decode()) if f.name.startswith("evenflow_")]
     assert len(families) >= 20
     rows = {line.split("`")[1]: line for line in DOCUMENTED.splitlines() if line.startswith("| `evenflow_")}

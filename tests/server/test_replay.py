@@ -10,7 +10,7 @@ import pytest
 from actors import BufferPolicy, Complete, Failed, FaultKind, StutterPolicy
 from server.replay import replay, run_replay
 
-from ..fakes import DONE, content, finish, reasoning, role
+from ..fakes import DONE, choice, content, event, finish, reasoning, role
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,47 @@ def test_a_repair_is_told_with_before_and_after() -> None:
     assert "StateNormalFlow --HoldBegan--> StateStuttering" in told
     assert "repairs A1 x3" in replayed.decisions[-1]
     assert replayed.tally.repairs == {"A1": 3}
+
+
+def test_every_judgement_is_told_with_its_evidence_and_verdict() -> None:
+    lines = [line.strip() for line in replay(STUTTER).decisions]
+    first = next(place for place, line in enumerate(lines) if "choice 0 content 'The capital of Norway' (held)" in line)
+    assert lines[first + 1].startswith("A1 possible: odds ")
+    assert "of +3.0 = prior -2.5 text +" in lines[first + 1]
+    assert lines[first + 1].endswith("proofs: 1 informative pair")
+    (proven,) = [line for line in lines if line.startswith("A1 proven: ")]
+    assert proven.count(" text +") == 2
+    assert proven.endswith("proofs: 2 informative pairs")
+
+
+def test_what_the_envelope_says_is_told() -> None:
+    nonces = ["aQ3xZ81", "k9Lw0Pq", "k9Lw0Pq", "u7Yt5Rr", "c2Vb4Nn"]
+    texts = ["One", " two", " two", " two", "."]
+    said = b"".join(content(text, obfuscation=nonce) for text, nonce in zip(texts, nonces, strict=True))
+    told = "\n".join(replay(said + finish() + DONE).decisions)
+    assert "envelope: nonce +" in told
+    assert "envelope: nonce never" in told
+    assert "repaired D1: dropped ' two'" in told
+
+
+def test_a_refuted_suspicion_and_what_the_serialiser_proves_are_told() -> None:
+    told = "\n".join(replay(content("Hello") * 2 + content(" you") + content("!") + finish() + DONE).decisions)
+    assert "B1 possible" in told
+    assert "B1 refuted" in told
+    assert "C1 refuted" in told
+    head, rest = '{"choices":[{"finish_reason":null,"logprobs":null,"delta":{"content":"%s"}}]}', '{"choices":[{"delta":{"content":"%s"}}]}'
+    portal = "".join(f"data: {text}\n\n" for text in (head % "**", head % "**", rest % "The", rest % " Weight")).encode()
+    told = "\n".join(replay(portal + finish() + DONE).decisions)
+    assert "B1 proven" in told
+    assert "serialiser +" in told
+
+
+def test_what_is_told_once_is_told_by_its_name() -> None:
+    call = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}
+    again = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": " "}}
+    told = "\n".join(replay(event(choice(tool_calls=[call])) + event(choice(tool_calls=[again])) + finish() * 2 + DONE).decisions)
+    assert "repaired G3: ' ' + id 'c1' + name 'f' -> ' '" in told
+    assert "repaired H1: dropped finish of choice 0" in told
 
 
 def test_the_pace_decides_how_long_something_is_held() -> None:

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import AdmissionPolicy
 from actors.routes import Secret, Timers
 from actors.sansio.breaker_state import BreakerPolicy
 from actors.sansio.error_recovery import STRATEGIES, RecoveryPolicy, Strategy
 from actors.sansio.retry_budget import RetryBudgetPolicy
 from server.settings import (
     Address,
+    AdmissionSettings,
     BreakerSettings,
+    BufferSettings,
     RecoverySettings,
     RouteRetrySettings,
     RouteSettings,
@@ -46,6 +49,8 @@ def test_defaults_are_those_of_the_code_that_uses_them() -> None:
     assert [c.timers for c in route.candidates] == [Timers()]
     assert settings.breaker_policies() == {"main": BreakerPolicy()}
     assert settings.retry_budget() == RetryBudgetPolicy()
+    assert settings.admission_policy() == AdmissionPolicy()
+    assert route.hedge_after == math.inf
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,7 @@ def test_defaults_are_those_of_the_code_that_uses_them() -> None:
         (BreakerSettings, {f.name for f in dataclasses.fields(BreakerPolicy)}),
         (RouteRetrySettings, {f.name for f in dataclasses.fields(RecoveryPolicy)} - {"strategies"}),
         (RecoverySettings, set(STRATEGIES)),
+        (AdmissionSettings, {f.name for f in dataclasses.fields(AdmissionPolicy)}),
     ],
 )
 def test_every_name_of_a_policy_can_be_set(table: type[msgspec.Struct], names: set[str]) -> None:
@@ -101,6 +107,18 @@ def test_the_timers_of_the_whole_stream_are_those_of_a_route_s_first_upstream() 
     assert (found.timers.total, found.timers.keepalive_after) == (7.0, 1.0)
 
 
+def test_slots_hedges_and_circuits_reach_those_who_use_them() -> None:
+    upstreams = {"main": UpstreamSettings(base_url="http://a/v1", slots=2, breaker_per_model=True, models=("m1",))}
+    refs = (UpstreamRef("main", "m2"),)
+    routes = (RouteSettings(model="m3", upstreams=refs, hedge_after=8.0), RouteSettings(model="m*", upstreams=("main",)))
+    settings = Settings(configured_upstreams=upstreams, configured_routes=routes)
+    (upstream,) = settings.upstreams()
+    assert (upstream.slots, sorted(upstream.own_circuits)) == (2, ["m1", "m2"])
+    assert (upstream.circuit("m1"), upstream.circuit("m9")) == ("main[m1]", "main")
+    assert list(settings.breaker_policies()) == ["main", "main[m1]", "main[m2]"]
+    assert [route.hedge_after for route in settings.route_table().routes] == [8.0, math.inf]
+
+
 def test_without_routes_every_upstream_serves_every_model_in_file_order() -> None:
     (route,) = two_upstreams().route_table().routes
     assert [c.upstream.name for c in route.candidates] == ["main", "spare"]
@@ -122,6 +140,12 @@ def test_an_upstreams_breaker_and_stutter_override_the_general_ones() -> None:
     assert settings.breaker_policies()["main"] == BreakerPolicy(open_base=1.0, mode="disabled", probes=3)
     assert settings.upstreams()[0].breaker == settings.breaker_of("main")
     assert settings.stutter_of("main") == StutterSettings(mode="observe", profile="portal")
+
+
+def test_an_upstreams_holds_override_the_general_ones() -> None:
+    upstream = UpstreamSettings(base_url="http://a/v1", buffer={"max_age": 0.1})
+    settings = two_upstreams(configured_upstreams={"main": upstream}, buffer=BufferSettings(max_events=4))
+    assert settings.buffer_of("main") == BufferSettings(max_events=4, max_age=0.1)
 
 
 def test_repr_shows_no_credential() -> None:

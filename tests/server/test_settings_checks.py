@@ -151,6 +151,16 @@ def test_everything_that_is_wrong_is_told_at_once_and_the_one_line_says_so(tmp_p
         ("streaming = {engine = 'relay', rollout_percent = 5}\n" + MAIN, "evenflow.toml:1: streaming.rollout_percent: has no effect"),
         (MAIN + SPARE + "[[routes]]\nmodel = '*'\nupstreams = ['main']\n", "evenflow.toml:3: upstreams.spare: no route uses it"),
         ("client_keys = ['k']\n" + MAIN + "auth = 'client'\n", "evenflow.toml:4: upstreams.main.auth: forwards the caller's Authorization"),
+        (
+            MAIN + "[[routes]]\nmodel = '*'\nupstreams = ['main']\nhedge_after = 8\n",
+            "evenflow.toml:6: routes[0].hedge_after: has no effect: the route has one upstream only",
+        ),
+        (
+            MAIN + SPARE + "[[routes]]\nmodel = '*'\nupstreams = ['main', 'spare']\nhedge_after = 8\ntimers.first_token = 5\n",
+            "evenflow.toml:8: routes[0].hedge_after: has no effect: timers.first_token = 5",
+        ),
+        ("breaker.slow_first_token = 5\n" + MAIN, "breaker.slow_rate: slow streams are counted"),
+        (MAIN + "breaker.slow_tokens_per_second = 5\n", "evenflow.toml:3: upstreams.main.breaker.slow_tokens_per_second: slow streams"),
     ],
 )
 def test_what_is_odd_only_warns(tmp_path: Path, text: str, expected: str) -> None:

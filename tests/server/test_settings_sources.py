@@ -58,7 +58,16 @@ def test_effective_lists_every_setting(tmp_path: Path) -> None:
     for path, leaf in leaves(schema()):
         name = ".".join(map(str, path)).replace("NAME", "main").replace("routes.N", "routes[0]")
         # Overrides that nobody wrote are no settings of their own.
-        overrides = ("main.timers", "main.breaker", "main.stutter", "main.loop_guard", "[0].timers", "[0].recovery", "[0].retry")
+        overrides = (
+            "main.timers",
+            "main.breaker",
+            "main.stutter",
+            "main.buffer",
+            "main.loop_guard",
+            "[0].timers",
+            "[0].recovery",
+            "[0].retry",
+        )
         if not any(part in name for part in overrides):
             assert name in listed, leaf
 

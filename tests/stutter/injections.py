@@ -123,6 +123,14 @@ def revised_tail(stream: Sequence[Piece], rng: random.Random) -> list[Piece]:
     return out
 
 
+def named_each_time(stream: Sequence[Piece], rng: random.Random) -> list[Piece]:
+    return [replace(piece, call=("call_1", "get_weather")) if piece.kind == "text" else piece for piece in stream]
+
+
+def finished_twice(stream: Sequence[Piece], rng: random.Random) -> list[Piece]:
+    return [*stream, _fresh(stream[-1], rng)]
+
+
 #: By id; the value injects the shape.
 SHAPES: Final[dict[str, Callable[[Sequence[Piece], random.Random], list[Piece]]]] = {
     "A1": cumulative,
@@ -140,6 +148,7 @@ SHAPES: Final[dict[str, Callable[[Sequence[Piece], random.Random], list[Piece]]]
     "F1": restart,
     "F2": lambda stream, rng: restart(stream, rng, marker=False),
     "K1": revised_tail,
+    "H1": finished_twice,
 }
 
 #: Shapes of tool-call arguments: injected into a stream whose field is "arguments".
@@ -152,6 +161,7 @@ TOOL_SHAPES: Final[dict[str, Callable[[Sequence[Piece], random.Random], list[Pie
         rng,
         times=3,
     ),
+    "G3": named_each_time,
     "G4": each_again,
     "G4 x3": lambda stream, rng: each_again(stream, rng, times=3),
 }

@@ -13,7 +13,7 @@ from actors.sansio.smart_buffer import BufferPolicy, SmartBuffer
 from actors.sansio.stuttering_detector import StutteringDetector, StutterPolicy
 from server.replay import replay
 
-from .hard_negatives import KNOWN_BROKEN, NEGATIVES
+from .hard_negatives import NEGATIVES
 from .hard_negatives.canonical import canonical
 from .hard_negatives.stream import GAPS, PROFILES, STYLES, Negative, arrivals, split, write
 from .hard_negatives.twins import TWINS, Twins, faulty
@@ -58,21 +58,7 @@ def parsed(raw: bytes) -> list[Chunk]:
     return [*parser.feed(raw), *parser.close(clean=True)]
 
 
-def marked(negatives: Iterable[Negative]) -> list[object]:
-    """Parameters; what is known to be broken has to fail."""
-    return [
-        pytest.param(
-            negative,
-            id=negative.name,
-            marks=[pytest.mark.xfail(reason=KNOWN_BROKEN[negative.name], raises=AssertionError, strict=True)]
-            if negative.name in KNOWN_BROKEN
-            else [],
-        )
-        for negative in negatives
-    ]
-
-
-@pytest.mark.parametrize("negative", marked(NEGATIVES))
+@pytest.mark.parametrize("negative", NEGATIVES, ids=lambda negative: negative.name)
 def test_it_leaves_as_it_came(negative: Negative) -> None:
     damaged: list[tuple[str, str, str]] = []
     for style in negative.styles:
@@ -86,7 +72,7 @@ def test_it_leaves_as_it_came(negative: Negative) -> None:
     assert not damaged
 
 
-@pytest.mark.parametrize("negative", marked(NEGATIVES))
+@pytest.mark.parametrize("negative", NEGATIVES, ids=lambda negative: negative.name)
 def test_it_passes_the_stream_machine_as_it_came(negative: Negative) -> None:
     for style in negative.styles:
         raw = b"".join(write(negative, style))
@@ -101,7 +87,6 @@ def test_there_are_enough_and_each_says_why() -> None:
     assert all(negative.rule and negative.styles and set(negative.styles) <= set(STYLES) for negative in NEGATIVES)
     assert all(negative.profiles and set(negative.profiles) <= set(PROFILES) for negative in NEGATIVES)
     assert [name for name, count in Counter(negative.name for negative in NEGATIVES).items() if count > 1] == []
-    assert KNOWN_BROKEN.keys() <= {negative.name for negative in NEGATIVES}
 
 
 def test_no_two_differ_only_in_the_repeated_string_or_its_count() -> None:

@@ -28,6 +28,7 @@ class Piece:
       text: the delta's text; "" in the role chunk and in the finish chunk.
       gap: seconds after the piece before it.
       nonce, tokens, head_order: what the envelope says, where its style has it.
+      call: id and name of the tool call that this fragment tells.
     """
 
     text: str
@@ -38,13 +39,17 @@ class Piece:
     tokens: int = 0
     head_order: bool = False
     field: str = "content"
+    call: tuple[str, str] | None = None
 
     def raw(self, style: Envelope) -> bytes:
         """The SSE block."""
         delta: dict[str, Any] = {"role": "assistant", "content": ""} if self.kind == "role" else {}
         if self.field == "arguments":
             if self.kind == "text":
-                delta = {"tool_calls": [{"index": 0, "function": {"arguments": self.text}}]}
+                call: dict[str, Any] = {"index": 0, "function": {"arguments": self.text}}
+                if self.call is not None:
+                    call |= {"id": self.call[0], "function": {"name": self.call[1], "arguments": self.text}}
+                delta = {"tool_calls": [call]}
         elif self.kind == "text":
             delta = {self.field: self.text}
         finish = "stop" if self.kind == "finish" else None
@@ -100,6 +105,8 @@ class Result:
       shapes: of the events repaired.
       held: seconds that each held event waited.
       late_first: whether any lane's first event did not leave at once.
+      calls: what a client that joins fragments has for the id and the name of each call.
+      finishes: finishes told, of all choices.
     """
 
     text: dict[tuple[int, str, int], str]
@@ -108,6 +115,8 @@ class Result:
     held: list[float]
     late_first: bool
     buffer: SmartBuffer
+    calls: dict[tuple[int, int], tuple[str, str]]
+    finishes: int = 0
 
     @property
     def only(self) -> str:
@@ -118,11 +127,12 @@ def play(
     blocks: Iterable[tuple[float, bytes]],
     policy: StutterPolicy | None = None,
     bounds: BufferPolicy | None = None,
+    buffer: SmartBuffer | None = None,
 ) -> Result:
-    """Sends blocks through parser, buffer and rewriter, firing the buffer's deadline on time."""
+    """Sends blocks through parser, buffer and rewriter, firing the buffer's deadline on time. A `buffer` has its own policies."""
     parser, reader = ChunkParser(), ChunkParser()
-    buffer = SmartBuffer(StutteringDetector(policy or StutterPolicy()), bounds or BufferPolicy())
-    result = Result({}, b"", [], [], False, buffer)
+    buffer = buffer or SmartBuffer(StutteringDetector(policy or StutterPolicy()), bounds or BufferPolicy())
+    result = Result({}, b"", [], [], False, buffer, {})
     seen: set[tuple[int, str, int]] = set()
     frames: list[bytes] = []
 
@@ -163,6 +173,10 @@ def play(
         if isinstance(chunk, Event):
             for delta in chunk.deltas:
                 parts.setdefault((delta.choice, str(delta.field), delta.call_index), []).append(delta.text)
+            for call in chunk.calls:
+                known = result.calls.get((call.choice, call.index), ("", ""))
+                result.calls[call.choice, call.index] = (known[0] + call.id, known[1] + call.name)
+            result.finishes += len(chunk.finished)
     result.text = {lane: "".join(texts) for lane, texts in parts.items()}
     return result
 

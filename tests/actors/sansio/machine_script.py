@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actors.sansio.loop_guard import LoopGuard
+    from actors.sansio.smart_buffer import SmartBuffer
     from actors.sansio.stream_machine import Item
 
 CUT = Fault(FaultKind.DISCONNECTED, "upstream 'a': the connection was reset", upstream="a")
@@ -30,9 +31,15 @@ OPEN_POLICY = StreamPolicy(keepalive_after=math.inf, keepalive_interval=math.inf
 class Stream:
     """A machine behind a ChunkParser, and what it asked for so far."""
 
-    def __init__(self, policy: StreamPolicy = OPEN_POLICY, *, open_guard: Callable[[str], LoopGuard | None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        policy: StreamPolicy = OPEN_POLICY,
+        *,
+        open_buffer: Callable[[str], SmartBuffer] = plain_buffer,
+        open_guard: Callable[[str], LoopGuard | None] = lambda _: None,
+    ) -> None:
         self.tally = Tally()
-        self.machine = StreamMachine(policy, plain_buffer, self.tally, 0.0, open_guard=open_guard)
+        self.machine = StreamMachine(policy, open_buffer, self.tally, 0.0, open_guard=open_guard)
         self.written = b""
         self.heads: list[Head] = []
         self.orders: list[Resume | Finish] = []
@@ -43,11 +50,11 @@ class Stream:
 
     # -- what comes
 
-    def start(self, now: float | None = None, *, upstream: str = "a", idle: float = math.inf) -> Effects:
+    def start(self, now: float | None = None, *, upstream: str = "a", idle: float = math.inf, resumes: str = "") -> Effects:
         self._ordered = False
         self.attempts += 1
         self._parser = ChunkParser()
-        return self._receive(AttemptStarted(self.attempts, upstream, ((b"x-from", upstream.encode()),), idle), now)
+        return self._receive(AttemptStarted(self.attempts, upstream, ((b"x-from", upstream.encode()),), idle, resumes), now)
 
     def data(self, *blocks: bytes, now: float | None = None) -> Effects:
         return self._receive(self._parser.feed(b"".join(blocks)), now)

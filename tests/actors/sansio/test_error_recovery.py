@@ -67,8 +67,8 @@ def test_retry_after_is_honoured_on_any_fault() -> None:
     assert manager().decide(fault(K.SERVER_ERROR, 2.0)) == Retry(2.025)
 
 
-NEVER = [K.LOOP, K.BAD_REQUEST, K.CONTENT_FILTER, K.REDIRECT, K.TOTAL_TIMEOUT, K.EVENT_TOO_LARGE, K.LOOP, K.SHUTDOWN, K.INTERNAL]
-ELSEWHERE = [K.TLS, K.AUTH, K.QUOTA, K.FIRST_TOKEN_TIMEOUT]
+NEVER = [K.DIFFERED, K.BAD_REQUEST, K.CONTENT_FILTER, K.REDIRECT, K.TOTAL_TIMEOUT, K.EVENT_TOO_LARGE, K.LOOP, K.SHUTDOWN, K.INTERNAL]
+ELSEWHERE = [K.TLS, K.AUTH, K.MODEL_ACCESS, K.QUOTA, K.FIRST_TOKEN_TIMEOUT]
 
 
 @pytest.mark.parametrize("kind", NEVER)
@@ -82,7 +82,7 @@ def test_some_faults_move_on_at_once(kind: FaultKind) -> None:
     assert manager(ALONE).decide(fault(kind)) == Fail()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind not in {*NEVER, *ELSEWHERE, K.CONTEXT_LENGTH, K.UNAVAILABLE}])
+@pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind not in {*NEVER, *ELSEWHERE, K.CONTEXT_LENGTH, K.UNAVAILABLE, K.BUSY}])
 def test_the_others_are_tried_again(kind: FaultKind) -> None:
     assert isinstance(manager(TWO).decide(fault(kind)), Retry)
 
@@ -94,10 +94,19 @@ def test_a_context_too_long_moves_on_only_to_another_model() -> None:
     assert manager(("small", "small")).decide(fault(K.CONTEXT_LENGTH)) == Fail()
 
 
-def test_a_refusal_by_our_own_breaker_moves_on_whatever_the_settings_say() -> None:
+def test_after_another_candidate_answered_first_its_own_retries_count() -> None:
+    recovery = manager(("m", "m", "m"))
+    recovery.decide(fault(K.CONNECT))
+    recovery.settle_on(1)
+    assert kinds([recovery.decide(fault(K.TRUNCATED)) for _ in range(3)]) == ["Retry", "Retry", "FailOver"]
+    assert recovery.candidate == 2
+
+
+@pytest.mark.parametrize("kind", [K.UNAVAILABLE, K.BUSY])
+def test_a_refusal_of_our_own_moves_on_whatever_the_settings_say(kind: FaultKind) -> None:
     fail = RecoveryPolicy(strategies=dict.fromkeys(STRATEGIES, Strategy.FAIL))
     recovery = manager(TWO, fail)
-    assert recovery.decide(fault(K.UNAVAILABLE, 3.0)) == FailOver(0.0)
+    assert recovery.decide(fault(kind, 3.0)) == FailOver(0.0)
     assert recovery.decide(fault(K.UNAVAILABLE, 3.0)) == Fail()
 
 
@@ -158,7 +167,7 @@ def test_it_ends_and_never_leaves_the_route(
         decision = recovery.decide(fault(kind, retry_after))
         if isinstance(decision, Fail):
             return
-        tries += kind is not K.UNAVAILABLE
+        tries += not fault(kind).nobody_asked
         assert decision.delay >= 0.0
         assert recovery.candidate == before + isinstance(decision, FailOver)
         assert recovery.candidate < upstreams

@@ -23,15 +23,10 @@ from actors.errors import (
 )
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import InBandError
+from actors.sansio.classifier import classify_exception, classify_in_band, classify_response, classify_whole
 from actors.sansio.error_recovery import STRATEGIES
-from actors.sansio.faults import (
-    Verdict,
-    classify_exception,
-    classify_in_band,
-    classify_response,
-    classify_whole,
-    parse_retry_after,
-)
+from actors.sansio.faults import Verdict
+from actors.sansio.retry_after import parse_retry_after
 
 K = FaultKind
 V = Verdict
@@ -75,12 +70,15 @@ VERDICTS = {
     K.RATE_LIMITED: V.PAUSE,
     K.QUOTA: V.DEAD_CREDENTIAL,
     K.AUTH: V.DEAD_CREDENTIAL,
+    K.MODEL_ACCESS: V.EXCLUDED,
     K.BAD_REQUEST: V.EXCLUDED,
     K.CONTEXT_LENGTH: V.EXCLUDED,
     K.CONTENT_FILTER: V.EXCLUDED,
     K.LOOP: V.SUCCESS,
+    K.DIFFERED: V.EXCLUDED,
     K.TOTAL_TIMEOUT: V.EXCLUDED,
     K.UNAVAILABLE: V.EXCLUDED,
+    K.BUSY: V.EXCLUDED,
     K.SHUTDOWN: V.EXCLUDED,
     K.INTERNAL: V.EXCLUDED,
 }
@@ -254,7 +252,6 @@ def test_a_message_is_bounded() -> None:
         (InBandError(b"", "You exceeded your current quota", "insufficient_quota"), K.QUOTA, 429),
         (InBandError(b"", "the prompt is too long"), K.CONTEXT_LENGTH, 400),
         (InBandError(b"", "", "", "content_filter"), K.CONTENT_FILTER, 400),
-        (InBandError(b"", "bad key", "", "401", 401), K.AUTH, 502),
         (InBandError(b"", "bad field", "", "400", 400), K.BAD_REQUEST, 400),
         (InBandError(b"", "try again", "", "408", 408), K.IN_BAND_ERROR, 408),
     ],
@@ -264,6 +261,10 @@ def test_an_error_inside_a_stream_gets_its_proper_status(in_band: InBandError, k
     assert (fault.kind, fault.http_status, fault.upstream) == (kind, status, "a")
     assert in_band.message in fault.message
     assert not fault.code.isdigit()
+
+
+def test_a_refused_credential_inside_a_stream_is_told_as_outside() -> None:
+    assert classify_in_band(InBandError(b"", "bad key sk-secret", "", "401", 401), "a") == answered(401, error("bad key sk-secret"))
 
 
 @pytest.mark.parametrize(

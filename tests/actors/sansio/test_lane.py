@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.sansio import evidence
+from actors.sansio import envelope, evidence
 from actors.sansio.chunks import Delta, Event, Field
 from actors.sansio.evidence import NOTHING, Evidence, StreamFacts
 from actors.sansio.hypotheses import Duplicate, Hypothesis, Replay, Snapshot
@@ -75,13 +75,21 @@ def test_a_refuted_suspicion_is_released_as_it_came() -> None:
 def test_doubled_deltas() -> None:
     driver = Driver().feed("The", "The", " user", " user")
     assert driver.out == ["The", None, None, None]
-    driver.feed(" wants", " wants", " to", " to")
-    assert driver.out == ["The", "", " user", "", " wants", "", " to", ""]
+    driver.feed(" wants", " wants", " to", " to", " know", " know")
+    assert driver.out == ["The", "", " user", "", " wants", "", " to", "", " know", ""]
     assert driver.feed(" go", " home").out[-2:] == [" go", " home"]
 
 
+def test_a_few_short_words_said_twice_are_said_twice() -> None:
+    deltas = [" do", " do", " sol", " sol", " la", " la", " sol", "\n"]
+    driver = Driver().feed(*deltas)
+    driver.lane.finish()
+    assert driver.out == deltas
+
+
 def test_tripled_deltas() -> None:
-    assert Driver().feed(*["The"] * 3, *[" user"] * 3, *[" wants"] * 3).out == ["The", "", "", " user", "", "", " wants", "", ""]
+    words = ["The", " user", " wants", " to"]
+    assert Driver().feed(*(word for word in words for _ in range(3))).out == [out for word in words for out in (word, "", "")]
 
 
 def test_a_consolidated_copy_at_the_end() -> None:
@@ -93,7 +101,7 @@ def test_a_consolidated_copy_at_the_end() -> None:
 def test_a_replay_after_a_marker() -> None:
     deltas = ["Paris is", " the capital", " of France"]
     driver = Driver().feed(*deltas)
-    driver.lane.mark()
+    driver.lane.mark(evidence.RESTART_HEAD)
     driver.feed("Paris", " is the", " capital of", " France and", " more")
     assert driver.out == [*deltas, "", "", "", " and", " more"]
 
@@ -105,17 +113,31 @@ def test_a_replay_without_a_marker_passes() -> None:
 
 def test_a_replay_that_differs_is_not_spliced() -> None:
     driver = Driver().feed("Paris is", " the capital", " of France")
-    driver.lane.mark()
+    driver.lane.mark(evidence.RESTART_HEAD)
     driver.feed("Paris is", " a large", " city")
     assert "".join(text or "" for text in driver.out[3:]) == "Paris is a large city"
 
 
+LONG = ["Paris is", " the capital", " of France", " and the largest", " of its cities"]
+
+
 def test_a_replay_that_differs_late_gives_back_what_it_swallowed() -> None:
-    deltas = ["Paris is", " the capital", " of France"]
-    driver = Driver().feed(*deltas)
-    driver.lane.mark()
-    driver.feed("Paris is", " the capital", " city", " of all")
-    assert driver.out == [*deltas, "", "", "Paris is the capital city", " of all"]
+    driver = Driver().feed(*LONG)
+    driver.lane.mark(evidence.RESTART_HEAD)
+    driver.feed(*LONG[:4])
+    assert driver.out == [*LONG, "", "", "", ""]
+    driver.feed(" in size")
+    assert driver.out[-1] == " in size"
+    assert driver.tickets[-1].returned == [ticket.chunk for ticket in driver.tickets[5:9]]
+
+
+def test_a_replay_that_ends_inside_gives_back_what_it_swallowed() -> None:
+    driver = Driver().feed(*LONG)
+    driver.lane.mark(evidence.RESTART_HEAD)
+    driver.feed(*LONG[:4])
+    assert driver.lane.take_back() == [ticket.chunk for ticket in driver.tickets[5:]]
+    assert driver.lane.take_back() == []
+    assert driver.feed(" of course").out[-1] == " of course"
 
 
 def test_a_revised_tail_loses_nothing() -> None:
@@ -171,7 +193,7 @@ def test_a_transcript_is_whole_however_it_was_read() -> None:
 
 # ---- two independent factors, always --------------------------------------------------------------------------------
 
-SIZE, USAGE = Evidence("size", 6.0), evidence.STUCK_USAGE
+SIZE, USAGE = Evidence("size", 6.0), envelope.STUCK_USAGE
 
 
 def snapshot(*texts: str) -> Snapshot:
@@ -205,7 +227,7 @@ def test_one_pair_of_chunks_is_one_factor_at_any_odds(hypothesis: Hypothesis, fo
     assert not hypothesis.ready(THRESHOLD)
 
 
-@pytest.mark.parametrize("found", [SIZE, USAGE, evidence.SERIALISER_TURN, evidence.GRAMMAR, evidence.FINISH, evidence.HISTORY])
+@pytest.mark.parametrize("found", [SIZE, USAGE, envelope.SERIALISER_TURN, evidence.GRAMMAR, evidence.FINISH, evidence.HISTORY])
 def test_a_pair_and_one_independent_fact_are_two(found: Evidence) -> None:
     hypothesis = snapshot("The cat", "The cat sat")
     hypothesis.score = 1000.0
@@ -223,8 +245,19 @@ def test_factors_without_the_odds_drop_nothing(hypothesis: Hypothesis) -> None:
 
 
 def test_a_marker_needs_enough_text() -> None:
-    assert not Replay("Paris is the capital", "Paris", evidence.RESTART_MARKER).ready(THRESHOLD)
-    assert Replay("Paris is the capital", "Paris is the", evidence.RESTART_MARKER).ready(THRESHOLD)
+    whole = "Paris is the capital of France and the largest of its cities"
+    for because, enough in ((evidence.RESTART_MARKER, 39), (evidence.RESTART_HEAD, 30)):
+        assert not Replay(whole, whole[: enough - 6], because).ready(THRESHOLD)
+        assert Replay(whole, whole[:enough], because).ready(THRESHOLD)
+    assert Replay("Paris is it", "Paris is it", evidence.RESTART_MARKER).ready(THRESHOLD)  # all of it
+
+
+def test_what_an_upstream_is_known_for_counts_only_with_a_factor() -> None:
+    hypothesis = snapshot("la", "la", "land")
+    hypothesis.score, hypothesis.lean = THRESHOLD - 1, 3.0
+    assert not hypothesis.ready(THRESHOLD)
+    hypothesis.add(Evidence("nonce", 0.5))
+    assert hypothesis.ready(THRESHOLD)
 
 
 def test_timing_never_makes_the_difference() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -160,10 +161,12 @@ def test_what_is_held_when_a_new_completion_begins_is_not_lost() -> None:
     stream = Stream()
     stream.start()
     stream.data(content("Hello", id="c1"), finish(id="c1"), content("Hello", id="c1"), now=1.0)
+    assert stream.machine.deadline == math.inf, "the next turn of a finished choice is compared with nothing before it"
+    stream.data(content("Hello", id="c1"), now=1.0)
     assert stream.machine.deadline == pytest.approx(1.4)
     stream.data(content("Hello", id="c2"), now=1.1)
     stream.wake(1.4)
-    assert stream.text() == "Hello" * 3
+    assert stream.text() == "Hello" * 4
 
 
 # ---- the honest end -----------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import pytest
 
 from actors import Complete, StreamPolicy
 from actors.sansio.chunk_parser import ChunkParser
+from actors.sansio.delivery import KEEP_ALIVE
 from actors.sansio.effects import Finish, Head, Resume
-from actors.sansio.stream_machine import KEEP_ALIVE
 
 from ...fakes import DONE, choice, content, event, finish, reasoning, role
 from .machine_script import CUT, REFUSED, Stream

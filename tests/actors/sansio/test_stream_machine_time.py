@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from actors import Complete, FaultKind, StreamPolicy
+from actors.sansio.delivery import KEEP_ALIVE
 from actors.sansio.effects import Effects, Finish, Resume
-from actors.sansio.stream_machine import KEEP_ALIVE
 
 from ...fakes import DONE, choice, content, event, finish, reasoning, role
 from .machine_script import Stream

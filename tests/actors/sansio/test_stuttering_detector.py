@@ -93,11 +93,15 @@ def test_ids_that_rotate_are_no_marker() -> None:
 
 @pytest.mark.parametrize("text", ["**", " ", "7", "The", "I", "\n"])
 def test_the_same_nonce_proves_a_head_sent_twice(text: str) -> None:
+    role = block({"index": 0, "delta": {"role": "assistant", "content": ""}}, obfuscation="Zq81mWe")
     blocks = [block(say(text), obfuscation=nonce) for nonce in ("kT4vQx9", "kT4vQx9")] + [block(say("end"), obfuscation="b8WnZ2p")]
-    result = run(*blocks)
-    assert result.raw == blocks[0] + blocks[2]
+    result = run(role, *blocks)
+    assert result.raw == role + blocks[0] + blocks[2]
     assert result.shapes == ["B1"]
     assert not result.held
+    result = run(*blocks)  # only the third event shows that the field differs at all
+    assert result.raw == blocks[0] + blocks[2]
+    assert result.held == [pytest.approx(0.02)]
 
 
 def test_another_nonce_proves_new_text() -> None:
@@ -109,8 +113,10 @@ def test_a_counter_that_stands_still_proves_a_repeat_and_one_that_rises_new_text
     def counted(text: str, tokens: int) -> bytes:
         return block(say(text), usage={"completion_tokens": tokens})
 
-    blocks = [counted("One", 1), counted(" two", 2), counted(" two", 2), counted(" two", 3), counted(".", 4)]
-    assert run(*blocks).only == "One two two."
+    start = [counted(text, number) for number, text in enumerate(("So", ",", " again", ":"), 1)]
+    blocks = [counted("One", 5), counted(" two", 6), counted(" two", 6), counted(" two", 7), counted(".", 8)]
+    assert run(*start, *blocks).only == "So, again:One two two."
+    assert run(*blocks).only == "One two two two."  # one rise shows nothing yet
 
 
 def test_a_counter_that_stood_still_under_new_text_proves_nothing() -> None:
@@ -127,15 +133,17 @@ def test_a_counter_that_moves_only_now_and_then_proves_nothing() -> None:
 
 
 def test_a_counter_filled_in_before_it_counts_is_believed_once_it_rises() -> None:
-    blocks = [block(say(text), usage={"completion_tokens": tokens}) for text, tokens in (("Hi", 1), ("Hi", 1), (" there", 2))]
-    assert run(*blocks).only == "Hi there"
+    blocks = [block(say(text), usage={"completion_tokens": tokens}) for text, tokens in (("Hi", 1), ("Hi", 1), (" there", 2), (".", 3))]
+    assert run(*blocks).only == "Hi there."
 
 
 def test_logprobs_prove_a_repeat() -> None:
     def sampled(text: str, logprob: float) -> bytes:
         return block({**say(text), "logprobs": {"content": [{"token": text, "logprob": logprob}]}})
 
-    assert run(sampled("go", -0.31), sampled(" go", -1.2), sampled(" go", -1.2), sampled(" on", -0.7)).only == "go go on"
+    start = [sampled(text, rate) for text, rate in (("Now", -0.9062517), (",", -0.1340294), ("go", -0.3104985))]
+    again = [sampled(" go", -1.2040113), sampled(" go", -1.2040113), sampled(" on", -0.7133502)]
+    assert run(*start, *again).only == "Now,go go on"
     blocks = [sampled("go", -0.31), sampled(" go", -1.2), sampled(" go", -1.21), sampled(" on", -0.7)]
     assert run(*blocks).raw == b"".join(blocks)
 

@@ -16,6 +16,7 @@ from actors.circuit_breaker import open_circuit_breaker
 from actors.routes import Secret
 from actors.sansio.breaker_state import MODES, BreakerPolicy
 from actors.sansio.faults import Verdict
+from actors.sansio.upstream_history import UpstreamHistory
 from server.admin.app import create_admin_app
 from server.log import register_secrets
 from server.metrics import Metrics
@@ -64,6 +65,7 @@ async def listening(*, keys: tuple[str, ...] = (), hosts: tuple[str, ...] = ()) 
             status=lambda: {"version": "1.2.3", "secret": Secret(KEY), "timers": {"idle": math.inf}},
             breaker=breaker,
             ready=lambda: listener.ready,
+            learned=lambda: {"local": UpstreamHistory().learned(0.0)},
             keys=[Secret(key) for key in keys],
             allowed_hosts=hosts,
         )
@@ -109,6 +111,7 @@ async def test_status_shows_what_it_is_given_and_every_circuit(autojump_clock: t
     assert list(circuits) == ["local", "cloud"]
     assert (circuits["local"]["state"], circuits["local"]["openings"], circuits["cloud"]["state"]) == ("open", 1, "closed")
     assert circuits["local"]["seconds_left"] == 3.8  # of 5 s
+    assert circuits["local"]["stutter"] == {"streams": 0, "proven": {}, "refuted": 0, "prior": 0.0, "last_proof_age": None}
     assert document["breaker"]["retry_budget"]["refused"] == 0
     assert "upstreams" not in document["breaker"]
 

@@ -75,6 +75,8 @@ ON_THE_WIRE: Final[dict[str, tuple[str, Check]]] = {
     "reasoning": ("", check_reasoning),
     "refusal": ("text=I won't.", said(["I", " won't."], field="refusal")),
     "empty": ("", good([])),
+    "continues": ("", good(WORDS)),
+    "no-prefix": ("", good(WORDS)),
     "tools": ("", calls(1)),
     "parallel-tools": ("", calls(2)),
     "choices": ("3", check_choices),

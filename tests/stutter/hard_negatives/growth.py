@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 from .stream import Event, Negative, Part, split, text
@@ -10,6 +11,13 @@ _FOX: Final = ("The", " quick", " brown", " fox", " jumps", " over", " the", " l
 _PACKED: Final = "\nI packed my bag and in it I put an apple, a banana, a carrot, a doll"
 _STANZA: Final = "Tyger Tyger, burning bright, in the forests of the night; what immortal hand or eye could frame thy fearful symmetry?\n"
 _TERMS: Final = "These terms apply to every order placed with us on or after the first day of the month."
+
+
+def _counted(*chunks: tuple[str, int]) -> tuple[Event, ...]:
+    """Texts with the number of tokens of each; completion_tokens counts all of them."""
+    sums = itertools.accumulate(tokens for _, tokens in chunks)
+    return tuple(Event((Part(said),), usage=total) for (said, _), total in zip(chunks, sums, strict=True))
+
 
 GROWTH: Final[tuple[Negative, ...]] = (
     split("pyramid of numbers, line ends apart", "equal to the delta before last", "1|\n|12|\n|123|\n|12|\n|1|\n"),
@@ -68,8 +76,8 @@ GROWTH: Final[tuple[Negative, ...]] = (
     Negative(
         "a sentence again, drafted as one chunk, counted",
         "size outlier",
-        tuple(Event((Part(said),)) for said in (*_FOX, "".join(_FOX), "".join(_FOX), "Done", ".")),
-        styles=("usage",),
+        _counted(*((said, 1) for said in _FOX), ("".join(_FOX), 10), ("".join(_FOX), 10), ("Done", 1), (".", 1)),
+        styles=("constant",),
     ),
     Negative(
         "a sentence again, drafted as one chunk, the odds of each token in it",
@@ -84,7 +92,7 @@ GROWTH: Final[tuple[Negative, ...]] = (
     Negative(
         "a sentence again and on, drafted as one chunk, counted",
         "size outlier",
-        tuple(Event((Part(said),)) for said in (*_FOX, "".join(_FOX) + "The end", ".")),
-        styles=("usage",),
+        _counted(*((said, 1) for said in _FOX), ("".join(_FOX) + "The end", 12), (".", 1)),
+        styles=("constant",),
     ),
 )

@@ -1,0 +1,143 @@
+"""One connection to an upstream: bytes in, bytes out, over TCP or TLS.
+
+Owns the socket and what its exceptions mean; whoever holds a connection sees bytes and UpstreamErrors. It refuses to know HTTP.
+Closing is synchronous and waits for nobody, so that a cancelled task can always do it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+import trio
+
+from .errors import UpstreamDisconnected
+
+#: What one read takes at most.
+READ_BYTES: Final = 64 * 1024
+
+
+class Connection:
+    """A TCP connection.
+
+    Args:
+      sock: connected and non-blocking; owned from now on.
+
+    Cancellation: `receive()` loses nothing by it. `send()` may have sent a part; the connection is of no use then.
+    """
+
+    __slots__ = ("_filled", "_sock", "closed", "idle_until", "opened_at")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._filled = False
+        self.closed = False
+        self.opened_at = trio.current_time()
+        self.idle_until = 0.0  # kept by the pool
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send all of it. No checkpoint if the kernel takes it at once; to receive is one.
+
+        Raises:
+          UpstreamDisconnected: the peer takes nothing more. It may have said why, which can still be received.
+        """
+        view = memoryview(data)
+        try:
+            while view:
+                try:
+                    view = view[self._sock.send(view) :]
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._sock)
+        except (OSError, trio.ClosedResourceError) as exc:
+            raise self._broken(exc) from exc
+
+    async def receive(self) -> bytes:
+        """What has come, b"" when the peer has closed its side.
+
+        Raises:
+          UpstreamDisconnected: the connection broke.
+        """
+        # After a read that did not fill the buffer there is as a rule nothing yet: to wait first saves a vain system call.
+        if self._filled:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if (data := self.receive_nowait()) is not None:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # the others want to run; shielded, for what was read must not be lost
+                return data
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._sock)
+            except (OSError, trio.ClosedResourceError) as exc:
+                raise self._broken(exc) from exc
+            if (data := self.receive_nowait()) is not None:
+                return data
+
+    def receive_nowait(self) -> bytes | None:
+        """What has come, None if nothing has; raises as `receive()` does."""
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except BlockingIOError:
+            self._filled = False
+            return None
+        except OSError as exc:
+            raise self._broken(exc) from exc
+        self._filled = len(data) == READ_BYTES
+        return data
+
+    def is_stale(self) -> bool:
+        """While it is idle there is something to read: its end, or bytes that belong to no request."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def close(self) -> None:
+        """Close it now; a task that waits for it gets UpstreamDisconnected. Idempotent."""
+        if not self.closed:
+            self.closed = True
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+    def _broken(self, exc: BaseException) -> UpstreamDisconnected:
+        while not isinstance(exc, OSError) and exc.__cause__ is not None:
+            exc = exc.__cause__  # trio wraps what it got
+        if self.closed:
+            return UpstreamDisconnected("the connection was closed on this side")
+        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+        return UpstreamDisconnected(f"the connection to the upstream broke: {reason or type(exc).__name__}")
+
+
+class TlsConnection(Connection):
+    """A TLS connection.
+
+    Args:
+      sock: what `stream` is on, for closing.
+      stream: its handshake is done.
+    """
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        super().__init__(sock)
+        self._stream = stream
+
+    async def send(self, data: bytes | memoryview) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise self._broken(exc) from exc
+
+    async def receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise self._broken(exc) from exc
+
+    def receive_nowait(self) -> bytes | None:
+        return None  # trio's TLS reads only where it may wait
+
+    def is_stale(self) -> bool:
+        return bool(self._stream.pending()) or super().is_stale()

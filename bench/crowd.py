@@ -1,0 +1,141 @@
+"""Many clients at the same moment: every one gets its whole answer or a clean 503 with Retry-After, and none a reset (FAULTS row 54).
+
+    python -m bench.crowd [--clients 5000] [--chunks 20] [--pace 50]
+
+Three processes, as in bench.load. The answer of `/healthz` is timed all the while, and the proxy's memory is read at the end.
+Exit codes: 0 as promised, 1 not so, 2 it could not be run, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from server.listeners import raise_descriptor_limit
+
+from .processes import CannotStart, running
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
+_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?admin +http://([\d.:]+)/status", re.DOTALL)
+#: The defaults, but for two: nothing drains, and the simulator, one Python process on the same processors, may take its time to accept.
+_SETTINGS: Final = """\
+bind = "127.0.0.1:0"
+admin_bind = "127.0.0.1:0"
+drain = 0.0
+timers.connect = 60.0
+[upstreams.simulator]
+base_url = "http://{simulator}/v1"
+"""
+#: Seconds: longer than any client's patience, shorter than for ever.
+_PATIENCE: Final = 300.0
+#: Seconds within which `/healthz` has to answer, whatever goes on (FAULTS row 54).
+_HEALTHY: Final = 1.0
+
+
+def _request(address: str, chunks: int, pace: float) -> bytes:
+    body = b'{"model":"count:%d,pace=%g","stream":true,"messages":[]}' % (chunks, pace)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+async def _ask(address: str, request: bytes, endings: Counter[str]) -> None:
+    host, port = address.rsplit(":", 1)
+    raw = b""
+    try:
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            await stream.send_all(request)
+            while data := await stream.receive_some(65_536):
+                raw += data
+    except OSError as exc:
+        endings[f"not connected: {exc.strerror}"] += 1
+        return
+    except trio.BrokenResourceError:
+        endings["reset" if not raw else "reset after some of the answer"] += 1
+        return
+    status, head = raw[9:12].decode(), raw.partition(b"\r\n\r\n")[0].lower()
+    if status == "200":
+        endings["200, whole" if b"data: [DONE]" in raw and raw.endswith(b"0\r\n\r\n") else "200, cut"] += 1
+    elif status == "503":
+        endings["503, Retry-After" if b"\r\nretry-after: " in head else "503, bare"] += 1
+    else:
+        said = re.search(rb'"message": "([^"]*)', raw)
+        endings[f"{status or 'nothing'}: {said[1].decode('utf-8', 'replace')[:120] if said else ''}"] += 1
+
+
+async def _watch_health(address: str, worst: list[float]) -> None:
+    request = f"GET /healthz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n".encode()
+    while True:
+        began = time.monotonic()
+        await _ask(address, request, Counter())
+        worst[0] = max(worst[0], time.monotonic() - began)
+        await trio.sleep(0.25)
+
+
+async def _run(clients: int, chunks: int, pace: float) -> int:
+    endings, worst = Counter[str](), [0.0]
+    with tempfile.TemporaryDirectory(prefix="evenflow-crowd-") as folder:
+        place = Path(folder)
+        async with running(["simulate", "--bind", "127.0.0.1:0"], place / "simulator.log", _SIMULATOR) as (simulator,):
+            (place / "evenflow.toml").write_text(_SETTINGS.format(simulator=simulator), "utf-8")
+            async with running(["serve", "--config", str(place / "evenflow.toml")], place / "proxy.log", _PROXY) as (address, admin):
+                request = _request(address, chunks, pace)
+                began = time.monotonic()
+                with trio.move_on_after(_PATIENCE):
+                    async with trio.open_nursery() as watch:
+                        watch.start_soon(_watch_health, admin, worst)
+                        async with trio.open_nursery() as nursery:
+                            for _ in range(clients):
+                                nursery.start_soon(_ask, address, request, endings)
+                        watch.cancel_scope.cancel()
+                seconds = time.monotonic() - began
+                memory = await _memory(admin)
+    clean = endings["200, whole"] + endings["503, Retry-After"]
+    for ending, count in endings.most_common():
+        print(f"{count:6} {ending}")
+    print(f"{seconds:.1f} s; slowest /healthz {worst[0]:.2f} s; the proxy's memory at the end {memory / 1e6:.0f} MB")
+    return 0 if clean == clients and worst[0] < _HEALTHY else 1
+
+
+async def _memory(admin: str) -> float:
+    """Resident bytes, as the proxy reports them, near the peak since Python gives little back; 0 where its system does not tell."""
+    host, port = admin.rsplit(":", 1)
+    raw = b""
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        await stream.send_all(f"GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n".encode())
+        while data := await stream.receive_some(65_536):
+            raw += data
+    found = re.search(rb"^process_resident_memory_bytes (\S+)", raw, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.crowd", description="Many clients at the same moment.")
+    parser.add_argument("--clients", type=int, default=5000, help="at the same moment [%(default)s]")
+    parser.add_argument("--chunks", type=int, default=20, help="tokens of each answer [%(default)s]")
+    parser.add_argument("--pace", type=float, default=50.0, metavar="MS", help="time between two chunks [%(default)g]")
+    options = parser.parse_args(arguments)
+    raise_descriptor_limit()
+    code = 130
+    try:
+        code = trio.run(_run, options.clients, options.chunks, options.pace)
+    except* CannotStart as group:
+        print(f"crowd: {group.exceptions[0]}", file=sys.stderr)
+        code = 2
+    except* KeyboardInterrupt:
+        pass  # said by the code
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Accepting when there is nothing to accept with: the process has no descriptor left, or as many connections as it can serve.
+
+Whoever is turned away gets a 503 with Retry-After, which every OpenAI client takes for "try again", instead of a connection that never
+answers (FAULTS row 56). One descriptor is kept in reserve for that: it is closed, what waits in the kernel's queue is accepted with the
+place it leaves, answered and closed, and the reserve taken again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from actors import error_json
+
+from .edge_guard import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log: Final = logging.getLogger("evenflow.edge")
+
+#: No descriptor for this process, none in the system, no memory for a socket.
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: Turned away in one go; after that the connections that are served have their turn.
+_AT_ONCE: Final = 64
+#: Seconds until the next try after a shortage; a connection that ends meanwhile makes room.
+_PAUSE: Final = 0.1
+#: Seconds between two lines of the log about it.
+_QUIET: Final = 10.0
+#: Seconds for which a client that is turned away may still send its request, and what is read of it at once.
+_LISTENS: Final = 1.0
+_READ: Final = 65_536
+#: So many get that second at once; they hold descriptors, which are short. The others are answered on the spot.
+_PARTING: Final = 8
+
+#: What those who are turned away are told.
+TOO_MANY: Final = Refusal(503, "too_many_connections", "evenflow has as many connections as it can serve; try again in a moment")
+_BODY: Final = error_json(TOO_MANY.message, "server_error", TOO_MANY.code)
+_ANSWER: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n" % len(_BODY) + _BODY
+)
+
+
+class Doorkeeper:
+    """Turns away whoever finds no place on one listening socket.
+
+    Args:
+      listener: non-blocking.
+      turned_away: called for each.
+    """
+
+    def __init__(self, listener: socket.socket, turned_away: Callable[[], None]) -> None:
+        self._listener = listener
+        self._turned_away = turned_away
+        self._reserve: int | None = None
+        self._told_at = -_QUIET
+        self._untold = 0
+        self._parting = 0  # turned away, and their connection is not closed yet
+        self._take_reserve()
+
+    def close(self) -> None:
+        """Give the reserve back."""
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None
+
+    def note(self, what: str) -> None:
+        """Write to the log that somebody was turned away, at most every few seconds."""
+        self._turned_away()
+        now = trio.current_time()
+        if now - self._told_at < _QUIET:
+            self._untold += 1
+            return
+        _log.warning("clients are turned away with 503: %s (%d since the last such line)", what, self._untold + 1)
+        self._told_at, self._untold = now, 0
+
+    def turn_away_waiting(self, what: str) -> None:
+        """Accept, answer and close what waits, with the reserve's descriptor."""
+        if self._reserve is None:
+            self._take_reserve()  # somebody else took the place the last time
+        self.close()
+        try:
+            for _ in range(_AT_ONCE):
+                try:
+                    sock, _ = self._listener.accept()
+                except OSError:  # nobody waits, or the place is taken already
+                    return
+                with sock:
+                    self.note(what)
+                    _answer(sock)
+        finally:
+            self._take_reserve()
+
+    async def turn_away(self, stream: trio.SocketStream, what: str) -> None:
+        """Answer a connection that was accepted and cannot be served, and let its client finish."""
+        self.note(what)
+        if self._parting >= _PARTING:
+            # A descriptor of its own for a moment, since trio's sockets have no calls that do not wait.
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(stream.socket.fileno())) as sock:
+                _answer(sock)
+            return
+        self._parting += 1
+        try:
+            with trio.move_on_after(_LISTENS):
+                await stream.receive_some(_READ)
+                await stream.send_all(_ANSWER)
+                await stream.send_eof()
+                while await stream.receive_some(_READ):
+                    pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # left by itself
+        finally:
+            self._parting -= 1
+
+    def _take_reserve(self) -> None:
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY)
+        except OSError:
+            self._reserve = None
+
+
+class Acceptor(trio.abc.Listener[trio.SocketStream]):
+    """One listener of several on one socket, which survives a shortage of descriptors.
+
+    Args:
+      listener: accepts.
+      doorkeeper: shared by all listeners of the socket.
+    """
+
+    def __init__(self, listener: trio.SocketListener, doorkeeper: Doorkeeper) -> None:
+        self._listener = listener
+        self._doorkeeper = doorkeeper
+
+    async def accept(self) -> trio.SocketStream:
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as exc:
+                if exc.errno not in _SHORTAGES:
+                    raise
+                self._doorkeeper.turn_away_waiting(os.strerror(exc.errno))
+            await trio.sleep(_PAUSE)
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
+
+
+def _answer(sock: socket.socket) -> None:
+    """Without waiting for anything. The request is read first, as far as it is there: closing over unread bytes would reset."""
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):  # it has not come yet
+        sock.recv(_READ)
+    with contextlib.suppress(OSError):  # left by itself
+        sock.send(_ANSWER)
+        sock.shutdown(socket.SHUT_WR)

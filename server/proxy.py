@@ -1,0 +1,268 @@
+"""The supervision tree of one proxy, nested in start order; it stops in the reverse order.
+
+open_proxy
+|- listening sockets
+|- circuit breaker
+|- upstream connections
+|- loop watch
+|- admin listener
+`- main listener -> one nursery per request
+
+Owns as well what another configuration changes while it runs: requests that have begun keep the `Services` they began with, new ones
+get others. Refuses to know signals and files (main.py, reload.py).
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from actors import Admission, open_circuit_breaker, open_upstream_client
+
+from .admin.app import create_admin_app
+from .app import create_app
+from .asgi import Edge, Replaceable
+from .buffers import Buffers
+from .client_keys import KeyRing
+from .edge_connection import MOST_ACCEPTORS, open_edge
+from .edge_origins import Visitors
+from .listeners import BindError, connection_limit, open_listener, set_write_timeout
+from .log import configure_logging, dropped_lines, log_breaker_transition, register_secrets
+from .metrics import Metrics
+from .services import Services
+from .settings import Address
+from .v1 import V1
+from .version import VERSION
+from .watchdogs import LoopWatch
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from actors import Upstream
+
+    from .asgi import AsgiApp
+    from .edge_guard import Refusal
+    from .settings import Settings
+
+__all__ = ["LAST_WORDS", "BindError", "Proxy", "open_proxy", "secrets_of"]
+
+#: Seconds that what still runs after `drain` has to tell its client. All they take is one write; who does not read gets none.
+LAST_WORDS: Final = 0.5
+#: Seconds that requests of the admin listener have at the end.
+_ADMIN_GRACE: Final = 0.25
+#: Connections that the admin listener serves at once.
+_ADMIN_CONNECTIONS: Final = 64
+
+
+@dataclass(slots=True)
+class Reloads:
+    """What became of the configurations that were read while it ran."""
+
+    accepted: int = 0
+    refused: int = 0
+    last_refusal: str = ""
+
+
+class Proxy:
+    """A running proxy. Made by `open_proxy`.
+
+    Args:
+      base_url: what an OpenAI client is pointed at.
+      admin_url: root of the admin listener.
+      services: those that the next request gets.
+    """
+
+    def __init__(self, services: Services, admin_url: str, listeners: tuple[socket.socket, socket.socket]) -> None:
+        self.services = services
+        self.base_url = services.base_url
+        self.admin_url = admin_url
+        self.reloads = Reloads()
+        self._listeners = listeners
+        self._started = trio.current_time()
+        self.main = Replaceable(self._main_app())
+        self.admin = Replaceable(self._admin_app())
+        services.metrics.watch(
+            breaker=services.breaker.statistics,
+            admission=services.admission.statistics,
+            open_connections=lambda: sum(self.services.client.open_connections().values()),
+        )
+
+    async def reconfigure(self, settings: Settings) -> None:
+        """Go on with other settings. Requests that run are not touched.
+
+        Args:
+          settings: what belongs to the listeners (addresses, backlog, limits of the edge) has no effect.
+
+        Raises:
+          OSError: a certificate file cannot be read. Nothing has changed.
+          BreakerGone: the circuit breaker does not answer. Nothing has changed.
+        """
+        before = self.services
+        upstreams = settings.upstreams()
+        client = before.client.prepare(upstreams)
+        known = {upstream.name: upstream for upstream in before.settings.upstreams()}
+        anew = [upstream.name for upstream in upstreams if upstream.name in known and _is_another(known[upstream.name], upstream)]
+        services = replace(
+            before,
+            settings=settings,
+            routes=settings.route_table(),
+            client=client,
+            keys=KeyRing(settings.client_keys),
+            buffers=Buffers(settings, before.buffers),
+        )
+        register_secrets(secrets_of(settings))
+        await before.breaker.reconfigure(settings.breaker_policies(), anew=anew, budget=settings.retry_budget())
+        before.metrics.know(upstream.name for upstream in upstreams)
+        before.admission.reconfigure(settings.admission_policy(), _slots(upstreams))
+        self.services = services
+        self.main.app = self._main_app()
+        self.admin.app = self._admin_app()
+        for listener in self._listeners:
+            set_write_timeout(listener, settings.timers.client_stall)
+        if settings.log != before.settings.log:
+            configure_logging(settings.log.format, settings.log.level)
+        await client.take_over()
+
+    def count_refusal(self, refusal: Refusal) -> None:
+        """A request was refused before the application saw it."""
+        self.services.metrics.request_answered(endpoint="", status=refusal.status)
+
+    def _main_app(self) -> AsgiApp:
+        return Edge(Visitors.of(self.services.settings, self.count_refusal), V1(self.services), create_app(self.services))
+
+    def _admin_app(self) -> AsgiApp:
+        settings = self.services.settings
+        return create_admin_app(
+            metrics=self.services.metrics,
+            status=self._status,
+            learned=lambda: self.services.buffers.learned(trio.current_time()),
+            breaker=self.services.breaker,
+            ready=lambda: self.services.readiness.ready,
+            keys=settings.client_keys if not Address.parse(settings.admin_bind).is_loopback else (),
+        )
+
+    def _status(self) -> dict[str, object]:
+        settings = self.services.settings
+        return {
+            "version": VERSION,
+            "uptime_seconds": round(trio.current_time() - self._started, 1),
+            "base_url": self.base_url,
+            "ready": self.services.readiness.ready,
+            "engine": settings.streaming.engine,
+            "rollout_percent": settings.streaming.rollout_percent,
+            "streams_active": self.services.metrics.streams_active,
+            "admission": asdict(self.services.admission.statistics()),
+            "routes": [
+                {"model": route.pattern, "upstreams": [{"upstream": c.upstream.name, "model": c.model} for c in route.candidates]}
+                for route in self.services.routes.routes
+            ],
+            "client_keys": len(settings.client_keys),
+            "config_reloads": asdict(self.reloads),
+        }
+
+
+@asynccontextmanager
+async def open_proxy(settings: Settings, *, random: Callable[[], float] = random_module.random) -> AsyncIterator[Proxy]:
+    """Run a proxy as long as the block lasts.
+
+    At its end new requests are unwelcome (`/readyz`), `drain_notice` seconds later nobody is let in, running streams get `drain` seconds
+    to finish, and those that are left tell their client.
+
+    Raises:
+      BindError: a listener's address cannot be had.
+      BreakerFailed: the circuit breaker failed again and again; in an exception group.
+    """
+    upstreams = settings.upstreams()
+    metrics = Metrics([upstream.name for upstream in upstreams], dropped_lines=dropped_lines)
+
+    def on_transition(upstream: str, before: str, after: str, reason: str) -> None:
+        metrics.breaker_transition(upstream, before, after, reason)
+        log_breaker_transition(upstream, before, after, reason)
+
+    with _listening(settings) as (main_socket, admin_socket):
+        async with (
+            open_circuit_breaker(
+                settings.breaker_policies(), random=random, budget=settings.retry_budget(), on_transition=on_transition
+            ) as breaker,
+            open_upstream_client(upstreams) as client,
+            _watching_the_loop(metrics),
+        ):
+            services = Services(
+                settings,
+                settings.route_table(),
+                client,
+                breaker,
+                KeyRing(settings.client_keys),
+                Buffers(settings),
+                metrics,
+                f"{_url(main_socket)}/v1",
+                random,
+                Admission(settings.admission_policy(), _slots(upstreams), random=random),
+            )
+            proxy = Proxy(services, _url(admin_socket), (main_socket, admin_socket))
+            readiness = services.readiness
+            most = connection_limit()
+            async with (
+                open_edge(proxy.admin, admin_socket, settings.edge, grace=_ADMIN_GRACE, acceptors=1, most=_ADMIN_CONNECTIONS),
+                open_edge(
+                    proxy.main,
+                    main_socket,
+                    settings.edge,
+                    patience=lambda: proxy.services.settings.drain,
+                    last_words=readiness.shut_down,
+                    grace=LAST_WORDS,
+                    acceptors=int(max(1, min(MOST_ACCEPTORS, most // 16))),
+                    most=most,
+                    refused=proxy.count_refusal,
+                ),
+            ):
+                try:
+                    yield proxy
+                finally:
+                    readiness.ready = False
+                await trio.sleep(proxy.services.settings.drain_notice)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The sockets of both listeners, closed at the end, whatever happened in between."""
+    open_one = partial(open_listener, backlog=settings.backlog, write_timeout=settings.timers.client_stall)
+    with open_one(Address.parse(settings.bind), "--bind") as main, open_one(Address.parse(settings.admin_bind), "--admin-bind") as admin:
+        yield main, admin
+
+
+@asynccontextmanager
+async def _watching_the_loop(metrics: Metrics) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(LoopWatch(metrics.loop_lag).run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def _slots(upstreams: Iterable[Upstream]) -> dict[str, int]:
+    return {upstream.name: upstream.slots for upstream in upstreams}
+
+
+def _is_another(one: Upstream, other: Upstream) -> bool:
+    """What was learned about the one says nothing about the other: another server, another credential."""
+    return replace(one, breaker=other.breaker, slots=other.slots, own_circuits=other.own_circuits) != other
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Everything configured that must not be seen: client keys, credentials, header values, proxy URLs."""
+    secrets = list(settings.client_keys)
+    for upstream in settings.configured_upstreams.values():
+        secrets += [secret for secret in (upstream.key, upstream.proxy, *upstream.headers.values()) if secret is not None]
+    return [secret.reveal() for secret in secrets]

@@ -1,0 +1,60 @@
+"""Numbers, signs and short pieces of code whose repeats stand in further places than in the other files' rows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .stream import Negative, arguments, split, text
+
+PIECES: Final[tuple[Negative, ...]] = (
+    split("1500 in two tokens, once more", "overlap", "150|0", report="jetbrains-cc-gui 1205"),
+    split("thousands separators", "equal neighbour", "1|,|000|,|000|,|000"),
+    split("an IP address of one octet", "equal neighbour", "10|.|10|.|10|.|10"),
+    split("hex bytes in pairs", "doubled deltas", "00|00|ff|ff|00|00"),
+    text("a hex dump's zero words", "equal neighbour", "0000", " ", "0000", " ", "0000", "  |", ".", ".", ".", "|"),
+    split("Indonesian plural", "equal neighbour", "anak|-|anak| dan |buku|-|buku"),
+    split("Hawaiian vowels", "equal neighbour", "hu|mu|hu|mu|nu|ku|nu|ku"),
+    split("Mississippi by syllables", "equal neighbour", "m|i|ss|i|ss|i|pp|i"),
+    split("DNA, once more", "doubled deltas", "A|A|C|C|G|T|T|G|A"),
+    split("Morse, once more", "equal neighbour", ".|.|.| |-|-|-| |.|.|."),
+    split("dots that grow", "prefix extension", ".|..|..."),
+    split("exclamation marks", "prefix extension", "Wow|!|!!|!!!"),
+    split("rule of equals signs", "prefix extension", "=|==|====|===="),
+    split("bold and italic", "prefix extension", "*|**|***|x|***"),
+    split("a third-level heading in hashes", "prefix extension", "#|#|# Title"),
+    split("a closing fence equals the opening one", "older snapshot again", "```|\n|x = 1\n|```|\n"),
+    split("horizontal bar of blocks", "prefix extension", "█|██|████| 100%"),
+    split("stars rating", "equal neighbour", "★|★|★|☆|☆"),
+    split("ASCII art", "prefix extension", " |  |   |*|**|***"),
+    split("tabs that deepen", "prefix extension", "\t|\t\t|\t\t\treturn"),
+    split("xml closing tags", "equal neighbour", "</|div|>\n|</|div|>\n"),
+    split("pointer to pointer, once more", "equal neighbour", "char| *|*|argv"),
+    split("JSON zeros, once more", "equal neighbour", "[|0|,|0|,|0|,|0|]"),
+    split("the same sentence in large chunks", "equal neighbour", "I love you. |I love you. |I love you."),
+    split("a paragraph repeated token by token", "older snapshot again", "The| cat| sat|.|\n\n|The| cat| sat|."),
+    split("2012 as it was seen, two digits apart", "overlap", "20|12|2|012", report="Kiro-Go 138"),
+    split("1833 in two tokens", "overlap", "18|33| and |183|3", report="Kiro-Go 138"),
+    split(
+        "a model that loops",
+        "equal neighbour",
+        " I| think| so|.| I| am| sure|.| I| am| sure|.| I| am| sure|.| I| am| sure|.| I| am| sure|.| I| am| sure|.",
+    ),
+    split("suffix of the text as the next chunk", "overlap", "banana|ana|na", report="conductor-oss 618"),
+    split("Fibonacci", "equal neighbour", "1|,| |1|,| |2|,| |3"),
+    split("powers of ten", "prefix extension", "10|100|1000|10000"),
+    split("phone number", "equal neighbour", "+|44| |44|44| |444"),
+    split("version numbers", "prefix extension", "1|1.1|1.1|.1"),
+    split("bits grouped", "equal neighbour", "0b|1111|0000|0000|1111"),
+    split("octal escapes", "equal neighbour", "\\|000|\\|000|\\|001"),
+    split("uuid of zeros", "equal neighbour", "0000|0000|-|0000|-|4000"),
+    split("file names that extend one another", "overlap", "main|.c| |main|.cpp| |main|.cpp.o"),
+    split("raw string hashes", "equal neighbour", 'r|#|#|"|x|"|#|#'),
+    split("case labels alike", "older snapshot again", "case 1:\n|  break;\n|case 1|0:\n|  break;\n"),
+    split("lisp closing", "equal neighbour", "(a (b (c|)|))|)"),
+    split("unified diff header", "prefix extension", "-|--|--- a\n|+|++|+ b\n"),
+    text("git graph", "equal neighbour", "* ", "| ", "| ", "* ", "|\\\n"),
+    split("Swahili", "equal neighbour", "pole| pole| pole|pole"),
+    split("quote and attribution alike", "older snapshot again", '"|Stop|"|, |"|Stop|"'),
+    split("a page break of blanks", "prefix extension", "a|\n|\n\n|\n\n\n|b"),
+    arguments("laughter in a string in arguments", "equal neighbour", '{"t":"ha', "ha", 'ha"}'),
+)
