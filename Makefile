@@ -9,14 +9,16 @@ VENV := .venv
 ASYNC_IGNORED := ASYNC106,ASYNC109,ASYNC114,ASYNC120,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 BIN := $(VENV)/bin
 
-.PHONY: demo dev test lint types check-style unit load eval lock clean help
+.PHONY: demo dev test lint types check-style unit load soak eval lock clean help
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
 	@echo "make dev     run it with a simulated upstream until Ctrl-C"
 	@echo "make test    lint, types, unit, actor and end-to-end tests"
 	@echo "make load    1,000 streams at once, and how fast a client's leaving reaches the upstream"
+	@echo "make soak    mixed traffic with faults; at the end everything is back where it was (ARGS=\"--minutes 60\")"
 	@echo "make eval    how often each shape of stutter is repaired, and that nothing else is touched"
+	@echo "make calibrate  the odds behind each weight of the detector, measured anew"
 	@echo "make lock    renew the hash-locked requirements"
 
 demo: $(VENV)/run.stamp
@@ -41,8 +43,14 @@ unit: $(VENV)/dev.stamp
 load: $(VENV)/run.stamp
 	$(BIN)/python -m bench.load $(ARGS)
 
+soak: $(VENV)/run.stamp
+	$(BIN)/python -m bench.soak $(ARGS)
+
 eval: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.stutter_eval $(ARGS)
+
+calibrate: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.calibrate $(ARGS)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock

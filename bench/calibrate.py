@@ -25,7 +25,7 @@ from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import Event
 from actors.sansio.evidence import NOTHING, Kind
 from actors.sansio.hypotheses import Duplicate, Snapshot
-from tests.stutter.injections import CHUNKINGS, cut, cumulative, each_again, head_chain
+from tests.stutter.injections import CHUNKINGS, cumulative, cut, each_again, head_chain
 from tests.stutter.texts import passages, recordings, text_lanes
 from tests.stutter.wire import build
 

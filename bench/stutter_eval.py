@@ -122,10 +122,8 @@ def shape_rows(shapes: Mapping[str, Both]) -> list[Row]:
     k1 = shapes["K1"]
     before, now = (f"{score.losing} / {score.leak:.2f}" for score in (k1.prototype, k1.ours))
     rows.append(Row("K1 streams losing text / leak, %", before, now, "0 / < 2", yes(not k1.ours.losing and k1.ours.leak < 2)))
-    lost = [
-        sum(score.losing for score in scores) for scores in zip(*((both.prototype, both.ours) for both in shapes.values()), strict=True)
-    ]
-    rows.append(Row("streams that lose any text, any shape", *map(str, lost), "0", yes(not lost[1])))
+    before, now = (str(sum(losing)) for losing in zip(*((b.prototype.losing, b.ours.losing) for b in shapes.values()), strict=True))
+    rows.append(Row("streams that lose any text, any shape", before, now, "0", yes(now == "0")))
     return rows
 
 
@@ -137,14 +135,11 @@ def clean_rows(lanes: Lanes, texts: Lanes, whole: bool, seed: int, prototype: Pr
     sets.append(("text files re-chunked", *measure_clean(texts, seed, prototype, every_envelope=False)))
     for name, ours, _ in sets:
         print(f"clean, {name}: {ours.streams} streams, {ours.characters} characters, {ours.holding} with a hold, {ours.changed} changed")
-    told = []
-    for place in (2, 1):
-        sums = [entry[place] for entry in sets]
-        told.append(f"{sum(one.changed for one in sums)} / {sum(one.lost for one in sums)}")
-    before, now = told
+    theirs, ours_too = [one for _, _, one in sets], [one for _, one, _ in sets]
+    before, now = (f"{sum(one.changed for one in all_)} / {sum(one.lost for one in all_)}" for all_ in (theirs, ours_too))
     rows = [Row("clean streams changed / characters lost, any set", before, now, "0 / 0", yes(now == "0 / 0"))]
-    holds = [[100 * entry[place].holding / max(1, entry[place].streams) for entry in (sets[0], sets[2])] for place in (2, 1)]
-    longest = [max(entry[place].longest for entry in sets) for place in (2, 1)]
+    holds = [[100 * one.holding / max(1, one.streams) for one in (all_[0], all_[2])] for all_ in (theirs, ours_too)]
+    longest = [max(one.longest for one in all_) for all_ in (theirs, ours_too)]
     before, now = (
         f"{', '.join(f'{share:.2f}' for share in shares)}; {1000 * wait:.0f}" for shares, wait in zip(holds, longest, strict=True)
     )

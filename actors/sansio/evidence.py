@@ -128,6 +128,10 @@ _CONTINUES: Final = re.compile(r"[^\W_\u2e80-\U0010ffff]")
 _CONTINUES_FAR: Final = re.compile(r"[^\W\d_\u2e80-\U0010ffff]{3}")
 
 
+#: Signs that stand between the items of a list.
+_BETWEEN: Final = frozenset(",;'\"|")
+
+
 def glued(text: str) -> bool:
     """Whether a text has no separator at either end, in a script that has any: said twice in a row it would be "TheThe".
 
@@ -136,28 +140,33 @@ def glued(text: str) -> bool:
     return bool(text) and all(end.isalnum() and end < "\u2e80" for end in (text[0], text[-1]))
 
 
-def prefix_pattern(before: str, text: str, earlier: int) -> float:
+def prefix_pattern(before: str, text: str, earlier: int, *, repeated: bool = False) -> float:
     """How much it says that `text` begins with all of `before` and goes on.
 
     Args:
       before: the text that is reproduced.
       earlier: informative relations already seen in this chain. Two in a row are far rarer than one squared is not: in 36 million
         chunks, one pair of relations in a million, lists of names and runs left out; so the second weighs more than the first.
+      repeated: `before` is the chain's first chunk and came twice. With a separator that is speech ("very ", "very ", "very good").
     """
     kind = kind_of(before)
     if is_run(text):
         return 0.2
-    if kind in _SIGNS and not glued(before) and not any(character.isalpha() for character in text):
+    if kind in _SIGNS and not before[0].isalnum() and not any(character.isalpha() for character in text):
         return 1.5 if earlier == 0 else 1.25  # rows of a matrix, a picture made of signs
     rest = text[len(before) :]
+    if rest.startswith(before) or (len(rest) >= 3 and before.startswith(rest)):
+        return 0.2  # the next of several alike, cut elsewhere
     if earlier >= 2:
         weight = 2.0
     else:
+        weight = _FIRST_EXTENSION[kind] if earlier == 0 or kind is Kind.BLANK else 3.0 if kind is Kind.DIGIT else 3.5
         known = information(before) if kind is not Kind.DIGIT else 0
-        weight = 2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0
-        weight += _FIRST_EXTENSION[kind] if earlier == 0 or kind is Kind.BLANK else 3.0 if kind is Kind.DIGIT else 3.5
-        if earlier and not before[0].isalnum():
-            weight -= 0.5  # with a separator in front it may be the next item of a list of names
+        blanks = before[0].isspace() or before[-1].isspace()
+        if known < 48 and (before[0] in _BETWEEN or (repeated and blanks and kind is Kind.WORD)):
+            weight -= 0.5 if earlier else 0.0
+        else:
+            weight += 2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0
         if earlier and kind is Kind.LETTER and glued(before) and information(rest) >= 2:
             weight += 0.5  # "I", "I", "I'll": none in 0.5 million letters without a separator
     # Words and numbers begin like others by chance ("in", "insert"; 10, 100), which is most of what clean text shows.
@@ -194,9 +203,10 @@ def content_similarity(text: str) -> float:
     if is_run(text):
         return 0.2
     kind = kind_of(text)
+    if kind is Kind.WORD and (known := information(text)) >= 128:
+        return 4.5
     if kind is Kind.WORD and text.endswith("\n"):
-        known = information(text)
-        return 1.5 if known < 48 else 2.75 if known < 64 else 3.0 if known < 128 else 3.5
+        return 1.5 if known < 48 else 2.75 if known < 64 else 3.0
     return _REPEAT[kind] + (1.0 if kind is Kind.WORD and len(text) >= 64 else 0.0)
 
 

@@ -154,7 +154,8 @@ class Snapshot(Hypothesis):
         rest = evidence.beyond(before, text)
         if rest is None:
             return self._other(text)
-        self.relate(evidence.prefix_pattern(before, text, self.relations))
+        repeated = bool(self.repeats) and not self.extensions
+        self.relate(evidence.prefix_pattern(before, text, self.relations, repeated=repeated))
         self.extensions += 1
         self.lengths = [*self.lengths[-2:], len(text)]
         self.score += evidence.length_progression(self.lengths)
@@ -284,7 +285,7 @@ class Duplicate(Hypothesis):
         weight = evidence.doubled(self.value)
         if (kind := evidence.kind_of(self.value)) < Kind.WORD:
             self._kinds.add(kind)
-            credit = min(weight + 0.25 * (self.times - 2), max(0.0, (_WEAK if len(self._kinds) == 1 else 2 * _WEAK) - self._weak))
+            credit = min(weight + 0.5 * (self.times - 2), max(0.0, (_WEAK if len(self._kinds) == 1 else 2 * _WEAK) - self._weak))
             self._weak += credit
         else:
             credit = weight + (0.5 if self.relations and weight >= 1.0 else 0.0) + 0.5 * (self.times - 2)

@@ -221,7 +221,7 @@ def test_what_stands_apart_is_not_put_together() -> None:
         assert watch((("I hope this helps! " * 30 + "\n") + between) * 200) is None
 
 
-LANES: Final = text_lanes(1, 1_000_000)
+LANES: Final = text_lanes(least=1, most=1_000_000)
 
 
 @pytest.mark.skipif(not LANES, reason="no recorded streams are here")
