@@ -34,9 +34,7 @@ _PROVIDERS: Final[dict[Half, frozenset[str]]] = {
     ),
 }
 #: Servers' tokens, nearly: words in pieces of up to 8 letters with the blank before them, signs alone or repeated, digits by three.
-_TOKEN: Final = re.compile(
-    r" ?[^\W\d_\u2e80-\uffff]{1,8}|[\u2e80-\u9fff]{1,2}|\d{1,3}| ?(?:([^\w\s]|_)\1{1,31}|[^\w\s]{1,3}|_)|\s+|\w"
-)
+_TOKEN: Final = re.compile(r" ?[^\W\d_\u2e80-\uffff]{1,8}|[\u2e80-\u9fff]{1,2}|\d{1,3}| ?(?:([^\w\s]|_)\1{1,31}|[^\w\s]{1,3}|_)|\s+|\w")
 _SUFFIXES: Final = frozenset({".py", ".pyi", ".txt", ".rst", ".md", ".js", ".css", ".html"})
 
 
