@@ -32,8 +32,14 @@ from tests.stutter.wire import build
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-#: Letters and digits of a word at which a class ends; of a line likewise. Those of the scorers' own steps, and two more.
-_STEPS = (4, 8, 12, 24, 48, 64, 128)
+#: Letters and digits of a text at which a class ends: steps of the scorers.
+_STEPS = (4, 12, 24, 128)
+#: Characters of the pieces in which very long chunks are counted, to have enough of them.
+_LONG = (160, 420)
+
+
+#: Chunks before one that holds them all (lane.py has the same).
+_FEW = 3
 
 
 class Row(NamedTuple):
@@ -76,14 +82,15 @@ def class_of(text: str) -> str:
     if evidence.is_run(text):
         return "run"
     known = evidence.information(text)
+    if known >= _STEPS[-1]:
+        return "any text, from 128 letters"
+    if any("\u2e7f" < character < "\ua000" for character in text):
+        return "Chinese or Japanese"
     step = sum(known >= step for step in _STEPS)
-    size = f", {'' if not step else f'{_STEPS[step - 1]} to ' if step < len(_STEPS) else 'from '}"
-    size += f"{_STEPS[step]} letters" if step < len(_STEPS) else f"{_STEPS[-1]} letters"
+    size = f", {_STEPS[step - 1] if step else 0} to {_STEPS[step] - 1} letters"
     if kind is Kind.WORD and text.endswith("\n"):
         return "line" + size
-    glued = "glued " if evidence.glued(text) else ""
-    script = "" if text.isascii() else " of another script"
-    return glued + kind.name.lower() + (script + size if kind is Kind.WORD else "")
+    return ("glued " if evidence.glued(text) else "") + kind.name.lower() + (size if kind is Kind.WORD else "")
 
 
 class Counts:
@@ -147,6 +154,7 @@ class Tally:
             if kind not in self.head.weights or len(before) > 16:
                 for one in counts:
                     one.weighed(kind, before)
+                self.first.weighed(kind + ", then goes on", before, before + ", xyz")
             if not text.startswith(before):
                 continue
             if text == before:
@@ -184,15 +192,28 @@ class Tally:
         """Chunks that hold all text so far, of a stream that begins with the first of these."""
         whole, longest = "", 0
         for count, text in enumerate(deltas[:400]):
-            if count >= 3:
+            if count >= _FEW:
                 self.whole["chunks"] += 1
                 if text.startswith(whole) and evidence.size_outlier(text, whole, longest, count).weight:
                     self.whole["size"] += 1
             whole += text
             longest = max(longest, len(text))
-        if len(deltas) > 3:
+        if len(deltas) > _FEW:
             self.whole["ends"] += 1
             self.whole["finish"] += deltas[-1] == "".join(deltas[:-1])
+
+    def add_long(self, text: str, rng: random.Random) -> None:
+        """Counts neighbours among pieces of a text so long that they are worth most."""
+        at, before = 0, ""
+        while at < len(text):
+            piece = text[at : at + rng.randint(*_LONG)]
+            if before and (kind := self.class_of(before)).endswith("from 128 letters"):
+                for one in (self.head, self.doubled, self.single, self.first):
+                    one.chances[kind] += 1
+                    one.seen[kind] += piece == before
+                self.first.seen[kind] -= piece == before
+                self.first.seen[kind + ", then goes on"] += piece.startswith(before) and piece != before
+            at, before = at + len(piece), piece
 
     def add_injected(self, deltas: Sequence[str], rng: random.Random) -> None:
         clean = build(deltas, rng, gap=0.02)
@@ -283,7 +304,10 @@ def main(arguments: list[str] | None = None) -> int:
         for chunking in CHUNKINGS:
             deltas = cut(tokens, chunking, rng)
             tally.add_clean(deltas)
-            tally.add_wholes(deltas[rng.randrange(max(1, len(deltas) - 8)) :])
+            for _ in range(3):
+                tally.add_wholes(deltas[rng.randrange(max(1, len(deltas) - 8)) :])
+    for tokens in passages("calibration", 2 * args.files, rng, length=200_000):
+        tally.add_long("".join(tokens), rng)
     for tokens in lanes:
         for chunking in CHUNKINGS:
             deltas = cut(tokens, chunking, rng)

@@ -128,6 +128,11 @@ _CONTINUES: Final = re.compile(r"[^\W_\u2e80-\U0010ffff]")
 _CONTINUES_FAR: Final = re.compile(r"[^\W\d_\u2e80-\U0010ffff]{3}")
 
 
+def _is_eastern(text: str) -> bool:
+    """Whether a text has Chinese or Japanese in it, too little of which was there to measure that a coincidence is rarer than 1 in 100."""
+    return not text.isascii() and any("\u2e7f" < character < "\ua000" for character in text)
+
+
 #: Signs that stand between the items of a list.
 _BETWEEN: Final = frozenset(",;'\"|")
 
@@ -166,7 +171,7 @@ def prefix_pattern(before: str, text: str, earlier: int, *, repeated: bool = Fal
         if known < 48 and (before[0] in _BETWEEN or (repeated and blanks and kind is Kind.WORD)):
             weight -= 0.5 if earlier else 0.0
         else:
-            weight += 2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0
+            weight += min(2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0, 2.0 if earlier else 1.0)
         if earlier and kind is Kind.LETTER and glued(before) and information(rest) >= 2:
             weight += 0.5  # "I", "I", "I'll": none in 0.5 million letters without a separator
     # Words and numbers begin like others by chance ("in", "insert"; 10, 100), which is most of what clean text shows.
@@ -175,7 +180,7 @@ def prefix_pattern(before: str, text: str, earlier: int, *, repeated: bool = Fal
         if kind is Kind.WORD and glued(before):
             penalty -= 0.75  # " in", " insert" is a thousand times as frequent as "in", "insert" in one lane
         weight = max(0.2, weight - penalty)
-    return weight
+    return weight if earlier or not _is_eastern(before) else min(weight, 2.0)
 
 
 def length_progression(lengths: Sequence[int]) -> float:
@@ -203,6 +208,8 @@ def content_similarity(text: str) -> float:
     if is_run(text):
         return 0.2
     kind = kind_of(text)
+    if _is_eastern(text):
+        return min(_REPEAT[kind], 2.0)
     if kind is Kind.WORD and (known := information(text)) >= 128:
         return 4.5
     if kind is Kind.WORD and text.endswith("\n"):

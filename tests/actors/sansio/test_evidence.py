@@ -54,7 +54,8 @@ def test_prefix_pattern_grows_with_what_is_reproduced() -> None:
     texts = ["Hm", "Hello", "Hello there dear", "Hello there dear friend of mine"]
     for earlier in (0, 1):
         weights = [evidence.prefix_pattern(before, before + " x", earlier) for before in texts]
-        assert weights == sorted(set(weights))
+        assert weights == sorted(weights)
+        assert weights[0] < weights[1] < weights[2]
 
 
 def test_prefix_pattern_distrusts_a_word_that_begins_like_another() -> None:
