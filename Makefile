@@ -9,7 +9,7 @@ VENV := .venv
 ASYNC_IGNORED := ASYNC106,ASYNC109,ASYNC111,ASYNC114,ASYNC120,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 BIN := $(VENV)/bin
 
-.PHONY: demo dev test lint types check-style unit load soak eval lock clean help
+.PHONY: demo dev test lint types check-style unit load soak eval calibrate lock clean help
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"

@@ -15,7 +15,7 @@ import platform
 import random
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,8 +83,7 @@ def exact_row(
         told.append(f"{share:.1f}" + (f" ({decidable:.1f} of the decidable)" if decidable != share else ""))
         enough = share >= target and (not leak or score.leak < leak)
         reached.append("yes" if enough else "all that can be decided" if decidable >= target and not leak else "**no**")
-    if leak:
-        told.append("leak " + ", ".join(f"{score.leak:.2f}" for score in ours))
+    now = ", ".join(told) + ("; leak " + ", ".join(f"{score.leak:.2f}" for score in ours) if leak else "")
     measured = any(score.streams for score in theirs)
     before = ", ".join(f"{score.share(*groups):.1f}" for score in theirs) if measured else "-"
     if leak and measured:
@@ -92,7 +91,7 @@ def exact_row(
     worst = max(reached, key=("yes", "all that can be decided", "**no**").index)
     must = ", ".join(f"{target:g}" for target in targets) + (f"; leak < {leak:g}" if leak else "")
     with_proof = " with " + " or ".join(groups) if groups else ""
-    return Row(f"{', '.join(names)} exact{with_proof}, %", before, ", ".join(told), must, worst)
+    return Row(f"{', '.join(names)} exact{with_proof}, %", before, now, must, worst)
 
 
 def shape_rows(shapes: Mapping[str, Both]) -> list[Row]:
@@ -148,8 +147,8 @@ def clean_rows(lanes: Lanes, texts: Lanes, whole: bool, seed: int, prototype: Pr
     return rows
 
 
-def other_rows(lanes: Lanes, prototype: Prototype | None) -> list[Row]:
-    count, damaged, given, hurt = measure_negatives(prototype)
+def other_rows(lanes: Lanes, negatives: int, prototype: Prototype | None) -> list[Row]:
+    count, damaged, given, hurt = measure_negatives(prototype, negatives)
     rows = [
         Row("hard negatives damaged", f"{hurt} of {given}", f"{damaged} of {count}", "0 of at least 228", yes(not damaged and count >= 228))
     ]
@@ -169,6 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--shapes", default="", help="only these, in detail; no verdict")
     options.add_argument("--lanes", type=int, default=1000, help="at most so many recorded lanes")
     options.add_argument("--files", type=int, default=250, help="text files for the clean set")
+    options.add_argument("--negatives", type=int, default=1000, help="at most so many hard negatives")
     options.add_argument("--seed", type=int, default=21)
     options.add_argument("--no-prototype", action="store_true")
     options.add_argument("--failures", type=int, default=0, help="streams that were not exact to print, per shape")
@@ -196,8 +196,10 @@ def main(arguments: list[str] | None = None) -> int:
         return int(any(both.ours.losing for both in shapes.values()))
     texts = list(passages("evaluation", args.files, random.Random(args.seed), length=3_000))
     clean, *holds = clean_rows(lanes, texts, args.all, args.seed, prototype)
-    negatives, *cost = other_rows(lanes, prototype)
+    negatives, *cost = other_rows(lanes, args.negatives, prototype)
     rows = [clean, negatives, *shape_rows(shapes), *holds, *cost]
+    if prototype is None:
+        rows = [replace(row, prototype="-") for row in rows]
     print("\n| measure | prototype | ours | must reach | reached |\n|---|---|---|---|---|")
     print("\n".join(map(str, rows)))
     for entry in UNDECIDABLE:

@@ -176,10 +176,7 @@ ALSO: Final[dict[str, dict[str, list[str]]]] = {
     },
     "server/test_metrics.py": {"test_59_each_transition_of_a_breaker_is_counted": ["59"]},
     "stutter/test_hard_negatives.py": {"test_it_leaves_as_it_came": ["38"]},
-    "stutter/test_negatives.py": {
-        "test_a_legitimate_stream_leaves_byte_for_byte": ["38"],
-        "test_a_recorded_stream_leaves_as_it_came": ["40"],
-    },
+    "stutter/test_clean_streams.py": {"test_a_recorded_stream_leaves_as_it_came": ["40"]},
 }
 
 _IN_A_NAME: Final = re.compile(r"test_rows?_(\d+b?(?:_(?:and_)?\d+b?(?=_|$))*)(?:_|$)")

@@ -128,8 +128,15 @@ def play(
     policy: StutterPolicy | None = None,
     bounds: BufferPolicy | None = None,
     buffer: SmartBuffer | None = None,
+    *,
+    ends: bool = True,
 ) -> Result:
-    """Sends blocks through parser, buffer and rewriter, firing the buffer's deadline on time. A `buffer` has its own policies."""
+    """Sends blocks through parser, buffer and rewriter, firing the buffer's deadline on time.
+
+    Args:
+      buffer: one that is there already; it has its own policies.
+      ends: the body is over behind the last block; else more may come, and what is held stays.
+    """
     parser, reader = ChunkParser(), ChunkParser()
     buffer = buffer or SmartBuffer(StutteringDetector(policy or StutterPolicy()), bounds or BufferPolicy())
     result = Result({}, b"", [], [], False, buffer, {})
@@ -162,11 +169,12 @@ def play(
                 frames.append(chunk.raw)
             else:
                 leave(buffer.add_other(chunk, now))
-    for chunk in parser.close(True):
+    for chunk in parser.close(True) if ends else ():
         leave(buffer.add(chunk, now) if isinstance(chunk, Event) else buffer.flush(now))
         if not isinstance(chunk, Event):
             frames.append(chunk.raw)
-    leave(buffer.flush(now))
+    if ends:
+        leave(buffer.flush(now))
     result.raw = b"".join(frames)
     parts: dict[tuple[int, str, int], list[str]] = {}
     for chunk in [*reader.feed(result.raw), *reader.close(True)]:

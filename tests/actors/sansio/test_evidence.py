@@ -67,8 +67,59 @@ def test_prefix_pattern_distrusts_a_word_that_begins_like_another() -> None:
     assert evidence.prefix_pattern("你", "你好", 0) == evidence.prefix_pattern("你", "你, ", 0)
 
 
-def test_prefix_pattern_says_next_to_nothing_of_a_run() -> None:
-    assert evidence.prefix_pattern("la la ", "la la la ", 0) == pytest.approx(0.2)
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [("la la ", "la la la "), (" ====", " ========="), ("ITS_ME, ", "ITS_ME, ITS_"), ("no ", "no no no, ")],
+)
+def test_prefix_pattern_says_next_to_nothing_of_what_goes_on_alike(before: str, text: str) -> None:
+    assert evidence.prefix_pattern(before, text, 0) == evidence.prefix_pattern(before, text, 1) == pytest.approx(0.2)
+
+
+def test_prefix_pattern_takes_words_with_separators_for_speech_where_they_came_twice() -> None:
+    assert evidence.prefix_pattern("very ", "very good", 1, repeated=True) < evidence.prefix_pattern("very ", "very good", 1)
+    assert evidence.prefix_pattern("very", "very good", 1, repeated=True) == evidence.prefix_pattern("very", "very good", 1)
+    assert evidence.prefix_pattern(", Ann", ", Ann, you", 1) < evidence.prefix_pattern("Ann", "Ann, you", 1)
+
+
+def test_prefix_pattern_trusts_a_letter_alone_only_with_what_follows_it() -> None:
+    assert evidence.prefix_pattern("I", "I'll", 1) > evidence.prefix_pattern("I", "I.", 1)
+    assert evidence.prefix_pattern(" I", " I'll", 1) == evidence.prefix_pattern(" I", " I.", 1)
+
+
+def test_prefix_pattern_trusts_signs_little() -> None:
+    assert evidence.prefix_pattern(" 1", " 1 0", 0) < evidence.prefix_pattern("1", "1, ", 0)
+    assert evidence.prefix_pattern(" |", " |-", 1) < evidence.prefix_pattern(" |", " |-a", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "glued"), [("The", True), ("I", True), (" The", False), ("The ", False), ("So,", False), ("你好", False), ("", False)]
+)
+def test_glued(text: str, glued: bool) -> None:
+    assert evidence.glued(text) is glued
+
+
+def test_head_similarity_distrusts_separators() -> None:
+    weights = [evidence.head_similarity(text) for text in ("Never", " never", " never,")]
+    assert weights == sorted(set(weights), reverse=True)
+    assert evidence.head_similarity("I") > evidence.head_similarity(" I")
+
+
+def test_doubled_grows_with_the_word() -> None:
+    weights = [evidence.doubled(text) for text in (" do", " row", " stream", " merrily down")]
+    assert weights == sorted(weights)
+    assert weights[0] < 0.6 < 1.9 < weights[-1]
+    assert evidence.doubled("stream") > evidence.doubled(" stream")  # "streamstream" is no text
+    assert evidence.doubled("研究") < evidence.doubled("Hello")
+
+
+def test_doubled_takes_short_lines_for_a_song() -> None:
+    song = ["Frère Jacques,\n", "Dormez-vous ?\n", "Sonnez les matines !\n", "Ding, dang, dong.\n"]
+    assert sum(map(evidence.doubled, song)) < 4
+    assert evidence.doubled("A line of some length that nobody would sing.\n") >= 2.0
+
+
+def test_doubled_signs_and_digits_are_worth_less_than_a_word() -> None:
+    assert max(evidence.doubled(text) for text in ("7", "\n", ",", "---", "}}")) < evidence.doubled(" weather")
 
 
 def test_prefix_pattern_weighs_the_second_relation_most() -> None:

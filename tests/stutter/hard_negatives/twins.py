@@ -70,6 +70,9 @@ TWINS: Final[tuple[Twins, ...]] = (
     Twins("a dictation that says emphasised words twice", ("Never", " never", " never", " mind"), "D1", ("Never", " never", " mind")),
     Twins("begin with the title's sign doubled", ("**", "**", "Title"), "B1", ("**", "Title")),
     Twins("stammer at the start", (" I", " I", " I'll", " I'll try"), "B2", (" I", "'ll", " try")),
+    Twins("say very three times", ("very ", "very ", "very good"), "B2", ("very ", "good")),
+    Twins("leave two empty lines first", ("\n", "\n", "\nOkay"), "B2", ("\n", "Okay")),
+    Twins("a heading of the sixth level", ("##", "##", "## Notes"), "B2", ("##", " Notes")),
     Twins("every word twice", (" it", " it", " is", " is", " so", " so"), "C1", (" it", " is", " so")),
     Twins(
         "Frère Jacques, longer",
