@@ -314,7 +314,7 @@ class Attempts:
         try:
             with trio.move_on_after(timers.first_token if streamed else math.inf) as patience:
                 response = await self._client.send(candidate, self._request, body, self._tally.attempts, connected=self._mark_connected)
-                looked = await self._first_look.take(response, candidate.upstream, self._tally)
+                looked = await self._first_look.take(response, candidate.upstream, self._tally, self._client.mislabelled)
                 if isinstance(looked, Fault):
                     return looked
                 opened = True

@@ -14,10 +14,12 @@ import trio
 from .errors import UpstreamError
 from .sansio.classifier import classify_response, classify_whole
 from .sansio.faults import Fault, FaultKind
-from .sansio.stream_head import HeadSniffer, StreamHead
+from .sansio.stream_head import HEAD_LIMIT, HeadSniffer, StreamHead
 from .sansio.whole_answer import to_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .outcome import Tally
     from .routes import Upstream
     from .upstream import UpstreamResponse
@@ -43,8 +45,13 @@ class FirstLook(Enum):
         """A first token is expected, so that its timer runs."""
         return self in (FirstLook.MEANINGFUL_FRAME, FirstLook.FIRST_BYTE)
 
-    async def take(self, response: UpstreamResponse, upstream: Upstream, tally: Tally) -> bytes | Fault:
+    async def take(
+        self, response: UpstreamResponse, upstream: Upstream, tally: Tally, mislabelled: Callable[[str, str, bool], None]
+    ) -> bytes | Fault:
         """Look at an answer.
+
+        Args:
+          mislabelled: told the upstream, its content type and whether the answer is a stream, where the two differ.
 
         Returns:
           The bytes that were read, or why it is no answer.
@@ -62,13 +69,13 @@ class FirstLook(Enum):
             case FirstLook.HEAD:
                 return b""
             case FirstLook.FIRST_BYTE:
-                return await _counted(response, tally)
+                return await _first_bytes(response, name, tally)
             case FirstLook.WHOLE:
                 body = await response.read_all(_WHOLE_ANSWER)
                 tally.bytes_in += len(body)
                 return classify_whole(body, name) or body
             case FirstLook.MEANINGFUL_FRAME:
-                return await _sniff(response, name, tally)
+                return await _sniff(response, name, tally, mislabelled)
 
 
 async def _read_error(response: UpstreamResponse, upstream: Upstream) -> Fault:
@@ -83,8 +90,19 @@ async def _read_error(response: UpstreamResponse, upstream: Upstream) -> Fault:
     return classify_response(response.status, headers, body, upstream.name, now_wall=time.time(), client_credential=own_key)
 
 
-async def _sniff(response: UpstreamResponse, name: str, tally: Tally) -> bytes | Fault:
-    sniffer = HeadSniffer(response.header("content-type"), name)
+async def _first_bytes(response: UpstreamResponse, name: str, tally: Tally) -> bytes | Fault:
+    """What is relayed first. No stream begins like JSON or a page: such a body is read on, and told if it is an error or nothing."""
+    body = await _counted(response, tally)
+    if body and not body.lstrip().startswith((b"{", b"<")):
+        return body
+    while len(body) < HEAD_LIMIT and (data := await _counted(response, tally)):
+        body += data
+    return classify_whole(body, name) or body
+
+
+async def _sniff(response: UpstreamResponse, name: str, tally: Tally, mislabelled: Callable[[str, str, bool], None]) -> bytes | Fault:
+    content_type = response.header("content-type")
+    sniffer = HeadSniffer(content_type, name)
     parts: list[bytes] = []
     head: StreamHead | Fault | None = None
     while head is None:
@@ -93,6 +111,8 @@ async def _sniff(response: UpstreamResponse, name: str, tally: Tally) -> bytes |
         head = sniffer.feed(data) if data else sniffer.close()
     if isinstance(head, Fault):
         return head
+    if head.mislabelled:
+        mislabelled(name, content_type, head.sse)
     if head.sse:
         return b"".join(parts)
     parts.append(rest := await response.read_all(_WHOLE_ANSWER))

@@ -73,6 +73,12 @@ class Tally:
     hedges: Counter[str] = field(default_factory=Counter)  # second upstreams asked beside a silent one, by what came of it
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)  # (upstream, FaultKind value), the last one included
 
+    def told(self, fault: Fault | None) -> None:
+        """The client was told this at the end. Most faults ended an attempt and are counted with it; those that ended only the request
+        (the total time over, a shutdown, no place, a crash) are counted here."""
+        if fault is not None and not self.faults[fault.upstream, fault.kind.value]:
+            self.faults[fault.upstream, fault.kind.value] += 1
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -98,7 +98,9 @@ class RelayProcessor:
             self._tally.ended = trio.current_time()
             if not self._finished:
                 outlet.abort()
-        return self.outcome()
+        outcome = self.outcome()
+        self._tally.told(outcome.fault)
+        return outcome
 
     async def _relay(self, outlet: Outlet) -> None:
         step = await self._attempts.advance()

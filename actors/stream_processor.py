@@ -96,7 +96,9 @@ class StreamProcessor:
             self._machine.abandon(self._tally.ended)
             if self._written.end is None:
                 outlet.abort()
-        return self.outcome(crash)
+        outcome = self.outcome(crash)
+        self._tally.told(outcome.fault)
+        return outcome
 
     async def _run_stages(self, outlet: Outlet) -> None:
         orders = Orders()

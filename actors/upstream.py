@@ -7,6 +7,7 @@ are ignored (both could send a credential where it does not belong), and nothing
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import ssl
 from collections import Counter
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 Headers: TypeAlias = "list[tuple[bytes, bytes]]"
 AnyTransport: TypeAlias = Transport | StockTransport
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class UpstreamClient:
         self._upstreams = upstreams
         self._transports = transports
         self._every = every
+        self._warned_of: set[str] = set()
 
     def prepare(self, upstreams: Iterable[Upstream]) -> UpstreamClient:
         """A client for other upstreams. It shares the connections to those that are at the same place and reached in the same way.
@@ -165,6 +169,14 @@ class UpstreamClient:
         response = await self._transports[upstream.name].handle_async_request(outgoing)
         lowered = [(name.lower(), value) for name, value in response.headers.raw]
         return UpstreamResponse(response.status_code, lowered, response.extensions["reader"])
+
+    def mislabelled(self, upstream: str, content_type: str, stream: bool) -> None:
+        """An upstream's answer is none of what its content type says. It is served, and told once: the next ones are like it."""
+        if upstream not in self._warned_of:
+            self._warned_of.add(upstream)
+            what = "a stream of events" if stream else "one whole answer in JSON"
+            said = content_type[:80] or "nothing"
+            _log.warning("upstream '%s' sent %s and called it %s; it is served as what it is, this is said once", upstream, what, said)
 
     def open_connections(self) -> dict[str, int]:
         """Connections to each upstream, idle ones included."""

@@ -117,14 +117,12 @@ NOT_SHOWN: Final[dict[str, str]] = {
 
 #: What the tests of a row leave open.
 LEFT_OPEN: Final[dict[str, str]] = {
-    "13": "a warning about it; none is written",
     "22": "how much memory an event of 10 MB takes",
     "24": "a bound on the delay that is added",
     "29": "a given rate of comments; what is shown is their number",
     "34": "a trickle that begins after the first token, over the wire",
     "40": "a `finish_reason` of `length`, over the wire",
     "42": "how soon the upstream is closed; `make load` measures it",
-    "51": "that the time of a refusal does not depend on the key",
     "54": "five thousand clients, and the memory they take; `python -m bench.crowd` sends them",
 }
 

@@ -144,7 +144,8 @@ class Proxy:
             learned=lambda: self.services.buffers.learned(trio.current_time()),
             breaker=self.services.breaker,
             ready=lambda: self.services.readiness.ready,
-            keys=settings.client_keys if not Address.parse(settings.admin_bind).is_loopback else (),
+            keys=settings.admin_keys,
+            allowed_hosts=settings.edge.allowed_hosts,
         )
 
     def _status(self) -> dict[str, object]:
@@ -261,8 +262,8 @@ def _url(listener: socket.socket) -> str:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Everything configured that must not be seen: client keys, credentials, header values, proxy URLs."""
-    secrets = list(settings.client_keys)
+    """Everything configured that must not be seen: keys of clients and of the admin listener, credentials, header values, proxy URLs."""
+    secrets = [*settings.client_keys, *settings.admin_keys]
     for upstream in settings.configured_upstreams.values():
         secrets += [secret for secret in (upstream.key, upstream.proxy, *upstream.headers.values()) if secret is not None]
     return [secret.reveal() for secret in secrets]

@@ -375,6 +375,12 @@ class Settings(_Section, frozen=True, kw_only=True):
     client_keys: Annotated[
         tuple[Secret, ...], _text("keys that clients must send as Bearer or x-api-key; each is the key or `env:NAME`", '["env:EVEN_KEY"]')
     ] = ()
+    admin_keys: Annotated[
+        tuple[Secret, ...],
+        _text(
+            "keys that the admin listener asks for; needed where it is bound off loopback; client_keys do not open it", '["env:OPS_KEY"]'
+        ),
+    ] = ()
     allow_anonymous: Annotated[bool, _text("lets the main listener be bound off loopback without client_keys; never the admin one")] = False
     max_request_body: Annotated[int, _count("longest request body; images in base64 are long", "bytes")] = 32 * 1024 * 1024
     max_event: Annotated[int, _count("longest single event of an upstream, a bound on memory", "bytes")] = 10 * 1024 * 1024

@@ -95,13 +95,14 @@ def contradictions(settings: Settings, origin_of: Callable[[SettingPath], Origin
 def _problems(settings: Settings) -> Iterator[_Finding]:
     yield from _listeners(settings)
     yield from _edge(settings.edge)
-    for index, key in enumerate(settings.client_keys):
-        if not _is_one_word(key.reveal()):
-            yield (
-                ("client_keys",),
-                f"entry {index} is empty or holds a space or a character that is not ASCII",
-                "write the key, or env:NAME",
-            )
+    for name, keys in (("client_keys", settings.client_keys), ("admin_keys", settings.admin_keys)):
+        for index, key in enumerate(keys):
+            if not _is_one_word(key.reveal()):
+                yield (
+                    (name,),
+                    f"entry {index} is empty or holds a space or a character that is not ASCII",
+                    "write the key, or env:NAME",
+                )
     if settings.retry.backoff_cap < settings.retry.backoff_base:
         yield ("retry", "backoff_cap"), "is below retry.backoff_base", "raise it or lower backoff_base"
     yield from _breaker(settings.breaker, ("breaker",))
@@ -143,11 +144,11 @@ def _listeners(settings: Settings) -> Iterator[_Finding]:
     if main and not main.is_loopback and not settings.client_keys and not settings.allow_anonymous:
         remedy = "set client_keys, or say --allow-anonymous if the network itself keeps strangers out"
         yield ("bind",), f"{main} can be reached from other machines, but no client_keys are set", remedy
-    if admin and not admin.is_loopback and not settings.client_keys:
+    if admin and not admin.is_loopback and not settings.admin_keys:
         yield (
             ("admin_bind",),
-            f"{admin} can be reached from other machines, but no client_keys are set",
-            "set client_keys, or bind it to 127.0.0.1",
+            f"{admin} can be reached from other machines, but no admin_keys are set",
+            "set admin_keys, which are not client_keys, or bind it to 127.0.0.1",
         )
 
 
@@ -253,6 +254,12 @@ def _routes(settings: Settings) -> Iterator[_Finding]:
 
 
 def _oddities(settings: Settings) -> Iterator[_Finding]:
+    if set(settings.admin_keys) & set(settings.client_keys):
+        yield (
+            ("admin_keys",),
+            "one of them is a client key too, so that a client may open and close circuits",
+            "give the admin one of its own",
+        )
     if settings.allow_anonymous and settings.client_keys:
         yield ("allow_anonymous",), "has no effect: client_keys are configured and asked for", "remove one of them"
     if settings.streaming.engine == "relay" and settings.streaming.rollout_percent != 100:

@@ -331,6 +331,7 @@ class FakeClient:
     def __init__(self, **answers: list[FakeResponse | UpstreamError | Silence]) -> None:
         self._answers = answers
         self.asked: list[Asked] = []
+        self.wrong_labels: list[tuple[str, str, bool]] = []
         self.responses: list[FakeResponse] = []
 
     async def send(
@@ -349,6 +350,9 @@ class FakeClient:
         assert isinstance(answer, FakeResponse)
         self.responses.append(answer.fresh())
         return cast("UpstreamResponse", self.responses[-1])
+
+    def mislabelled(self, upstream: str, content_type: str, stream: bool) -> None:
+        self.wrong_labels.append((upstream, content_type, stream))
 
     @property
     def as_client(self) -> UpstreamClient:

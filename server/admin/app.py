@@ -100,9 +100,11 @@ def create_admin_app(
             return None
         host = request.headers.get("host", "")
         if not _is_expected_host(host, hosts, any_address=bool(ring)):
-            return _error(421, f"host '{printable(host)}' is none of this listener's names; ask it by localhost or 127.0.0.1", "wrong_host")
+            return _error(
+                421, f"host '{printable(host)}' is none of this listener's names; ask by 127.0.0.1, or see edge.allowed_hosts", "wrong_host"
+            )
         if ring and ring.check({name.lower(): value for name, value in request.headers.items()}) is None:
-            refusal = _error(401, "the admin listener wants one of its keys, as 'Authorization: Bearer KEY'", "invalid_api_key")
+            refusal = _error(401, "the admin listener wants one of admin_keys, as 'Authorization: Bearer KEY'", "invalid_api_key")
             refusal.headers["www-authenticate"] = 'Bearer realm="evenflow admin"'
             return refusal
         if request.method == "POST":

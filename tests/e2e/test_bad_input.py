@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from actors.routes import Secret
+
 from .raw_client import CLIENT_KEY
 from .running_proxy import running_proxy, settings_for
 
@@ -155,6 +157,15 @@ async def test_row_51_a_missing_or_wrong_key(header: str, path: str, proxy: Runn
 async def test_row_51_a_key_may_come_as_x_api_key(proxy: RunningProxy) -> None:
     answer = await proxy.client.post(CHAT, GOOD, headers={"authorization": "", "x-api-key": CLIENT_KEY})
     assert answer.status == 200
+
+
+async def test_row_51_a_clients_key_does_not_open_the_admin_listener_nor_the_other_way_round(simulator: Simulator) -> None:
+    settings = settings_for({"main": simulator}, admin_keys=(Secret("sk-of-the-operators"),))
+    async with running_proxy(settings, simulator) as proxy:
+        for key, status in (("", 401), (CLIENT_KEY, 401), ("sk-of-the-operators", 200)):
+            assert (await proxy.admin.get("/status", headers={"authorization": f"Bearer {key}"})).status == status
+        answer = await proxy.client.post(CHAT, GOOD, headers={"authorization": "Bearer sk-of-the-operators"})
+        assert answer.status == 401
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from .running_proxy import running_proxy, settings_for
 if TYPE_CHECKING:
     from server.simulator import Simulator
 
-    from .raw_client import Answer
+    from .raw_client import Answer, RawClient
     from .running_proxy import LogTap, RunningProxy
 
 #: What "after=6" leaves of the answer: role and five pieces of text.
@@ -109,12 +109,35 @@ async def test_row_15_what_cannot_have_carried_output_is_skipped_and_counted(pro
     assert proxy.circuit("main").failures == 0
 
 
+@pytest.mark.parametrize("engine", ["actors", "relay"])
 async def test_row_12_a_json_error_in_a_200_is_never_an_empty_success(proxy: RunningProxy) -> None:
     answer = await proxy.client.ask("json-error-200")
     await proxy.until_quiet()
     assert answer.status == 502
     assert "The backend failed before it said anything." in answer.error["message"]
     assert proxy.circuit("main").failures == 3
+
+
+@pytest.mark.parametrize("engine", ["actors", "relay"])
+@pytest.mark.parametrize("model", ["html-error:200", "empty-body"])
+async def test_row_12_a_page_or_nothing_under_a_200_is_no_success_either(model: str, proxy: RunningProxy) -> None:
+    answer = await proxy.client.ask(model)
+    assert answer.status == 502
+    assert answer.error["code"] in ("upstream_bad_response", "upstream_truncated")
+
+
+async def test_row_13_what_is_called_something_else_is_served_and_told_once_per_upstream(
+    proxy: RunningProxy, direct: RawClient, log: LogTap
+) -> None:
+    good = (await direct.ask("ok")).text()
+    for model in ("wrong-content-type", "wrong-content-type:none", "ok", "wrong-content-type"):
+        answer = await proxy.client.ask(model)
+        assert answer.done
+        assert answer.text() == good
+        assert answer.header("content-type").startswith("text/event-stream")
+    (warning,) = [line for line in log.lines if "called it" in line["event"]]
+    assert warning["level"] == "warning"
+    assert "upstream 'main' sent a stream of events and called it application/json" in warning["event"]
 
 
 @pytest.mark.parametrize("engine", ["actors", "relay"])

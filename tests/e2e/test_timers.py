@@ -117,6 +117,9 @@ async def test_the_whole_request_may_end_in_a_back_off(engine: str, simulator: S
     async with running_proxy(settings, simulator) as proxy:
         answer = await proxy.client.ask("http-503")
         assert (answer.status, answer.error["code"]) == (504, "stream_too_long")
+        await proxy.until_quiet()
+        metrics = (await proxy.admin.get("/metrics")).body
+        assert b'evenflow_faults_total{kind="total_timeout",upstream="none"} 1.0' in metrics
 
 
 async def test_a_request_that_is_not_streamed_has_no_first_token_and_no_idle_timer(simulator: Simulator) -> None:

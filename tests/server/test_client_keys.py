@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hmac
+from hmac import compare_digest
+
 import pytest
 
 from actors.routes import Secret
@@ -47,6 +50,23 @@ def test_a_known_key_is_found_wherever_it_is_presented(ring: KeyRing, headers: d
 )
 def test_51_anything_else_is_nobody(ring: KeyRing, headers: dict[str, str]) -> None:
     assert ring.check(headers) is None
+
+
+@pytest.mark.parametrize("presented", [ALICE, BOB, ALICE[:-1], "x", "x" * 10_000, ""])
+def test_row_51_every_digest_is_compared_whole_whatever_is_presented(
+    ring: KeyRing, presented: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal's time could tell which key came close and how long it is: so number and length of what is compared are always the same."""
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    found = ring.check({"authorization": f"Bearer {presented}"})
+    assert (found is not None) is (presented in (ALICE, BOB))
+    assert compared == [(32, 32)] * 4  # two keys, two headers that may carry one
 
 
 def test_the_id_tells_keys_apart_and_shows_nothing_of_them(ring: KeyRing) -> None:

@@ -117,7 +117,7 @@ def test_names_that_the_environment_cannot_tell_apart_are_refused(tmp_path: Path
         (Flags(bind="0.0.0.0:8143", allow_anonymous=True), "", None),
         (Flags(bind="0.0.0.0:8143"), "a-key", None),
         (Flags(admin_bind="0.0.0.0:8144", allow_anonymous=True), "", "--admin-bind"),
-        (Flags(admin_bind="0.0.0.0:8144"), "a-key", None),
+        (Flags(admin_bind="0.0.0.0:8144"), "a-key", "--admin-bind"),  # a client's key opens no circuit
         (Flags(bind="[::1]:8143", admin_bind="127.0.0.1:0"), "", None),
         (Flags(bind="127.0.0.1:0", admin_bind="127.0.0.1:0"), "", None),
         (Flags(bind="0.0.0.0:7", admin_bind="127.0.0.1:7"), "a-key", "--admin-bind"),
@@ -130,6 +130,16 @@ def test_listeners_off_loopback_want_keys(tmp_path: Path, flags: Flags, keys: st
     else:
         (told,) = problems(tmp_path, MAIN, environ, flags)
         assert told.startswith(f"{expected}: ")
+
+
+def test_an_admin_listener_off_loopback_wants_keys_of_its_own(tmp_path: Path) -> None:
+    flags = Flags(admin_bind="0.0.0.0:8144")
+    (told,) = problems(tmp_path, MAIN, {"EVENFLOW_CLIENT_KEYS": "a-key"}, flags)
+    assert "but no admin_keys are set; set admin_keys, which are not client_keys, or bind it to 127.0.0.1" in told
+    loaded = read(tmp_path, MAIN, {"EVENFLOW_ADMIN_KEYS": "an-admins"}, flags)
+    assert [key.reveal() for key in loaded.settings.admin_keys] == ["an-admins"]
+    (told,) = problems(tmp_path, MAIN, {"EVENFLOW_ADMIN_KEYS": "an admins"}, flags)
+    assert told.startswith("EVENFLOW_ADMIN_KEYS: entry 0 is empty or holds a space")
 
 
 def test_everything_that_is_wrong_is_told_at_once_and_the_one_line_says_so(tmp_path: Path) -> None:
@@ -147,6 +157,7 @@ def test_everything_that_is_wrong_is_told_at_once_and_the_one_line_says_so(tmp_p
             '[upstreams.a]\nbase_url = "http://a"\n',
             "evenflow.toml:2: upstreams.a.base_url: has no version in its path; http://a/v1 may be meant",
         ),
+        ("client_keys = ['k']\nadmin_keys = ['k']\n" + MAIN, "evenflow.toml:2: admin_keys: one of them is a client key too"),
         ("client_keys = ['k']\nallow_anonymous = true\n" + MAIN, "evenflow.toml:2: allow_anonymous: has no effect"),
         ("streaming = {engine = 'relay', rollout_percent = 5}\n" + MAIN, "evenflow.toml:1: streaming.rollout_percent: has no effect"),
         (MAIN + SPARE + "[[routes]]\nmodel = '*'\nupstreams = ['main']\n", "evenflow.toml:3: upstreams.spare: no route uses it"),
