@@ -18,6 +18,7 @@ import msgspec
 from actors import BreakerPolicy
 
 from .settings import Address, UpstreamRef
+from .settings_dangers import dangers
 from .settings_layers import Origin, Rank
 from .settings_schema import SettingPath, dotted, environment_name
 
@@ -275,6 +276,7 @@ def _oddities(settings: Settings) -> Iterator[_Finding]:
         if name not in used:
             yield ("upstreams", name), "no route uses it", "add it to a route, or remove it"
     yield from _without_effect(settings)
+    yield from dangers(settings)
 
 
 def _without_effect(settings: Settings) -> Iterator[_Finding]:

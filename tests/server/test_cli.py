@@ -100,7 +100,7 @@ def test_an_unknown_option_exits_with_2() -> None:
 def test_serve_gets_what_the_flags_say(served: list[Settings]) -> None:
     flags = [
         "--upstream",
-        "http://a/v1",
+        "https://a/v1",
         "--upstream-key-env",
         "KEY",
         "--bind",
@@ -110,11 +110,12 @@ def test_serve_gets_what_the_flags_say(served: list[Settings]) -> None:
         "--allow-anonymous",
     ]
     result = invoke("serve", *flags, KEY=CANARY)
-    assert (result.exit_code, result.output) == (0, "")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "spends the key of default" in result.stderr
     (settings,) = served
     assert (settings.bind, settings.admin_bind, settings.allow_anonymous) == ("0.0.0.0:1", "[::1]:2", True)
     (upstream,) = settings.upstreams()
-    assert upstream.base_url == "http://a/v1"
+    assert upstream.base_url == "https://a/v1"
     assert upstream.key is not None
     assert upstream.key.reveal() == CANARY
 

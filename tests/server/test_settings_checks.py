@@ -161,7 +161,10 @@ def test_everything_that_is_wrong_is_told_at_once_and_the_one_line_says_so(tmp_p
         ("client_keys = ['k']\nallow_anonymous = true\n" + MAIN, "evenflow.toml:2: allow_anonymous: has no effect"),
         ("streaming = {engine = 'relay', rollout_percent = 5}\n" + MAIN, "evenflow.toml:1: streaming.rollout_percent: has no effect"),
         (MAIN + SPARE + "[[routes]]\nmodel = '*'\nupstreams = ['main']\n", "evenflow.toml:3: upstreams.spare: no route uses it"),
-        ("client_keys = ['k']\n" + MAIN + "auth = 'client'\n", "evenflow.toml:4: upstreams.main.auth: forwards the caller's Authorization"),
+        (
+            "client_keys = ['k']\n" + MAIN.replace("http:", "https:") + "auth = 'client'\n",
+            "evenflow.toml:4: upstreams.main.auth: forwards the caller's Authorization",
+        ),
         (
             MAIN + "[[routes]]\nmodel = '*'\nupstreams = ['main']\nhedge_after = 8\n",
             "evenflow.toml:6: routes[0].hedge_after: has no effect: the route has one upstream only",

@@ -147,7 +147,7 @@ def test_unknown_variables_warn_and_empty_ones_count_as_unset(tmp_path: Path) ->
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[e.stem for e in EXAMPLES])
 def test_the_examples_work_as_they_are(tmp_path: Path, example: Path) -> None:
-    environ = dict.fromkeys(("EVEN_TEAM_KEY", "VLLM_API_KEY", "DASHSCOPE_API_KEY", "OPENROUTER_API_KEY"), "sk-example")
+    environ = dict.fromkeys(("EVEN_TEAM_KEY", "VLLM_API_KEY", "DASHSCOPE_API_KEY", "OPENROUTER_API_KEY"), "sk-example-0123456789")
     loaded = load(Flags(config=str(example)), environ, directory=tmp_path)
     assert loaded.warnings == ()
     assert loaded.settings.route_table().routes
