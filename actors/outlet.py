@@ -22,11 +22,12 @@ class ResponseHead:
 class Outlet(Protocol):
     """One response. The calls come in this order: start, write any number of times, then finish or abort."""
 
-    async def start(self, head: ResponseHead) -> None:
-        """Commit the response to a status.
+    async def start(self, head: ResponseHead, data: bytes = b"") -> None:
+        """Commit the response to a status; the first body bytes, if there are any already, leave with it.
 
         Raises:
           ClientGone: nothing more can be written.
+          ClientStalled: the head is out, and the client did not take the rest for `timers.client_stall`.
         """
 
     async def write(self, data: bytes) -> None:
@@ -37,11 +38,12 @@ class Outlet(Protocol):
           ClientStalled: the client took nothing for `timers.client_stall`.
         """
 
-    async def finish(self) -> None:
-        """End the body properly, and wait until it is on its way.
+    async def finish(self, data: bytes = b"") -> None:
+        """Write the last body bytes, if there are any, end the body properly, and wait until that is on its way.
 
         Raises:
           ClientGone: nothing more can be written.
+          ClientStalled: the client took nothing for `timers.client_stall`.
         """
 
     def abort(self) -> None:

@@ -132,8 +132,8 @@ class RelayProcessor:
             data = await self._next(attempt, idle)
             self._tally.head_sent = self._tally.first_token = trio.current_time()
             self._head_begun = True
-            await outlet.start(ResponseHead(response.status, tuple(headers)))
-            self._status = response.status
+            await self._start(ResponseHead(response.status, tuple(headers)), data, outlet)
+            data = await self._next(attempt, idle) if data else b""
             while data:
                 await outlet.write(data)
                 self._tally.bytes_out += len(data)
@@ -155,12 +155,18 @@ class RelayProcessor:
             return
         self._head_begun = True
         head, body = self._headers.error(fault, self._tally.attempts)
-        await outlet.start(head)
-        self._status = head.status
-        await outlet.write(body)
-        self._tally.bytes_out += len(body)
+        await self._start(head, body, outlet)
         await outlet.finish()
         self._finished = True
+
+    async def _start(self, head: ResponseHead, data: bytes, outlet: Outlet) -> None:
+        try:
+            await outlet.start(head, data)
+        except ClientStalled:
+            self._status = head.status
+            raise
+        self._status = head.status
+        self._tally.bytes_out += len(data)
 
     async def _report_crash(self, outlet: Outlet) -> None:
         fault = Fault(FaultKind.INTERNAL, "evenflow failed while it handled this request; its log says why")

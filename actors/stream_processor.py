@@ -128,9 +128,8 @@ class StreamProcessor:
                 await outlet.write(fault.to_frame())
             else:
                 head, body = self._headers.error(fault, self._tally.attempts)
-                await outlet.start(head)
+                await outlet.start(head, body)
                 self._written.status = head.status
-                await outlet.write(body)
             await outlet.finish()
             self._written.end = Failed(fault)
         except ClientGone:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from .errors import ClientGone, ClientStalled
 from .outlet import ResponseHead
-from .sansio.effects import Complete, Failed, Head
+from .sansio.effects import Failed, Head
 
 if TYPE_CHECKING:
     from trio import CancelScope, MemoryReceiveChannel
 
     from .outcome import Tally
     from .outlet import Outlet
-    from .sansio.effects import Effects
+    from .sansio.effects import Complete, Effects
     from .sansio.faults import Fault
 
 #: Bytes per write. An answer that is delivered whole leaves at once, and a slow client is judged by each piece, not by the sum.
@@ -120,26 +120,30 @@ async def write_frames(
 
 
 async def _write(effects: Effects, outlet: Outlet, headers: ResponseHeaders, tally: Tally, written: Written) -> None:
-    if effects.head is not None:
-        head = headers.stream(effects.head)
-        await outlet.start(head)
+    head = headers.stream(effects.head) if effects.head is not None else None
+    data = b"".join(effects.frames)
+    if isinstance(effects.end, Failed):
+        if written.status or head is not None:
+            data += effects.end.fault.to_frame()
+        else:
+            head, data = headers.error(effects.end.fault, tally.attempts)
+    pieces = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
+    last = pieces.pop() if pieces and effects.end is not None else b""
+    if head is not None:
+        await _start(head, pieces.pop(0) if pieces else b"", outlet, tally, written)
+    for piece in pieces:
+        await outlet.write(piece)
+        tally.bytes_out += len(piece)
+    if effects.end is not None:
+        await outlet.finish(last)
+        tally.bytes_out += len(last)
+
+
+async def _start(head: ResponseHead, data: bytes, outlet: Outlet, tally: Tally, written: Written) -> None:
+    try:
+        await outlet.start(head, data)
+    except ClientStalled:
         written.status = head.status
-    if effects.frames:
-        data = b"".join(effects.frames)
-        for start in range(0, len(data), _PIECE):
-            piece = data[start : start + _PIECE]
-            await outlet.write(piece)
-            tally.bytes_out += len(piece)
-    match effects.end:
-        case Complete():
-            await outlet.finish()
-        case Failed(fault=fault):
-            if written.status:
-                body = fault.to_frame()
-            else:
-                head, body = headers.error(fault, tally.attempts)
-                await outlet.start(head)
-                written.status = head.status
-            await outlet.write(body)
-            tally.bytes_out += len(body)
-            await outlet.finish()
+        raise
+    written.status = head.status
+    tally.bytes_out += len(data)

@@ -49,15 +49,17 @@ class AsgiOutlet:
                     self._delivered.set()
                     return
 
-    async def start(self, head: ResponseHead) -> None:
+    async def start(self, head: ResponseHead, data: bytes = b"") -> None:
         await self._hand_over({"type": "http.response.start", "status": head.status, "headers": list(head.headers)})
+        if data:
+            await self.write(data)
 
     async def write(self, data: bytes) -> None:
         await self._hand_over({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def finish(self) -> None:
+    async def finish(self, data: bytes = b"") -> None:
         self.ending = True
-        await self._hand_over({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._hand_over({"type": "http.response.body", "body": data, "more_body": False})
         with trio.move_on_after(self._stall):
             await self._delivered.wait()
             return

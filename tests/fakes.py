@@ -120,10 +120,12 @@ class FakeOutlet:
         self.room = math.inf
         self._readable.set()
 
-    async def start(self, head: ResponseHead) -> None:
+    async def start(self, head: ResponseHead, data: bytes = b"") -> None:
         assert self.head is None, "a second response head"
         await self._take(b"")
         self.head = head
+        if data:
+            await self.write(data)
 
     async def write(self, data: bytes) -> None:
         assert self.head is not None, "body before head"
@@ -133,8 +135,10 @@ class FakeOutlet:
         self.writes.append(data)
         self.times.append(trio.current_time())
 
-    async def finish(self) -> None:
+    async def finish(self, data: bytes = b"") -> None:
         assert self.head is not None, "an end before the head"
+        if data:
+            await self.write(data)
         await self._take(b"")
         self.finished = True
 

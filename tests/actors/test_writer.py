@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors import Complete, Failed, Fault, FaultKind, ResponseHeaders, Tally
+from actors import Complete, Failed, Fault, FaultKind, ResponseHead, ResponseHeaders, Tally
 from actors.sansio.effects import Effects, Head
 from actors.writer import Loss, Written, write_frames
 
@@ -161,3 +161,26 @@ async def test_a_bug_in_the_outlet_is_loud_and_leaves_it_dead() -> None:
         await writing.run(START)
     assert writing.outlet.aborted
     assert not writing.lost.cancel_called
+
+
+async def test_the_first_bytes_leave_with_the_head_and_the_last_with_the_end(autojump_clock: MockClock) -> None:
+    calls: list[tuple[str, bytes]] = []
+
+    class Noting(FakeOutlet):
+        async def start(self, head: ResponseHead, data: bytes = b"") -> None:
+            calls.append(("start", data))
+
+        async def write(self, data: bytes) -> None:
+            calls.append(("write", data))
+
+        async def finish(self, data: bytes = b"") -> None:
+            calls.append(("finish", data))
+
+    await Writing(Noting()).run(START, Effects(frames=[HELLO]), Effects(frames=[DONE], end=Complete()))
+    assert calls == [("start", HELLO), ("write", HELLO), ("finish", DONE)]
+
+
+async def test_a_client_that_stalls_behind_the_head_has_its_status(autojump_clock: MockClock) -> None:
+    writing = Writing(FakeOutlet(room=0, stall=1.0))
+    await writing.run(START)
+    assert (writing.written.status, writing.written.loss, writing.tally.bytes_out) == (200, Loss.STALLED, 0)
