@@ -1,4 +1,4 @@
-"""The command line: evenflow serve | dev | demo | simulate | replay | check.
+"""The command line: evenflow serve | dev | demo | simulate | replay | check | doctor.
 
 Owns the options, the exit codes and the one line that says why nothing was started. Exit codes: 0 done, 1 what the command itself
 found wanting, 2 it could not start as asked, 70 a defect ended it, 130 Ctrl-C. What a command does is imported only when it runs,
@@ -218,6 +218,29 @@ def check(**flags: Any) -> int:
     for name, value, origin in rows:
         click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
     return 0
+
+
+@evenflow.command()
+@_CONFIG
+@click.option("--upstream", "upstreams", metavar="NAME", multiple=True, help="only this one; may be given more than once")
+@click.option("--model", metavar="NAME", default="", help="to ask for [else one that the configuration names there]")
+@click.option("--skip", "skipped", type=click.Choice(["leave", "prefix"]), multiple=True, help="a probe that is not wanted")
+@click.option("--timeout", metavar="S", type=click.FloatRange(min=1), default=60.0, show_default=True, help="longest wait for an answer")
+@click.option("--yes", is_flag=True, help="spend the tokens without asking")
+@click.option("--json", "as_json", is_flag=True, help="the findings as JSON")
+def doctor(
+    config: str | None, upstreams: tuple[str, ...], model: str, skipped: tuple[str, ...], timeout: float, yes: bool, as_json: bool
+) -> int:
+    """Ask each configured upstream how it behaves; says what that costs before it does."""
+    from .doctor import CannotAsk, DoctorOptions, run_doctor
+
+    settings = _load(Flags(config=config)).settings
+    probes = DoctorOptions().probes - set(skipped)
+    try:
+        return run_doctor(settings, DoctorOptions(upstreams, model, probes, timeout, yes, as_json))
+    except* CannotAsk as group:
+        problem = _first(group)
+    raise _CannotStart(str(problem))
 
 
 def _load(flags: Flags, *, with_upstreams: bool = True) -> Loaded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -17,6 +17,12 @@ from .wire import whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from .wire import Headers
+
+#: How vLLM tells how many requests it serves; `evenflow doctor` looks there whether an answer ends when its client leaves.
+_RUNNING: Final = b'# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{model_name="simulator"} %d\n'
+_METRICS: Final[Headers] = (("content-type", "text/plain; version=0.0.4"),)
 
 
 class Simulator:
@@ -50,6 +56,8 @@ class Simulator:
 
     def respond(self, request: Request) -> tuple[Reply, bool]:
         """The reply to one request, and whether it belongs into the record: the simulator's own endpoints do not."""
+        if (request.method, request.path) == ("GET", "/metrics"):
+            return Reply(whole(200, _RUNNING % self.observer.active, _METRICS)), False
         if not request.path.startswith("/_simulator/"):
             return self._endpoints.reply(request, trio.current_time()), True
         match request.method, request.path:
