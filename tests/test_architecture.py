@@ -31,6 +31,11 @@ EXCEPTIONS: Final = {
     ("actors.sansio.stream_machine", "actors.outcome"): "the tally is a plain record that the machine is handed; named in annotations only",
     ("actors.sansio.delivery", "actors.outcome"): "as above",
     ("server.replay", "actors.sansio"): "replay runs the decisions themselves, without the actors around them",
+    (
+        "server.doctor.observation",
+        "actors.sansio",
+    ): "the doctor reads answers with the parser and the detector, without the actors around them",
+    ("server.doctor.probes", "actors.sansio"): "and asks for continuations as a resume does",
 }
 #: Files of more than 400 lines, each with its reason.
 LONG_FILES: Final = {
