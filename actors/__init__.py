@@ -24,7 +24,7 @@ from .sansio.stream_policy import StreamPolicy
 from .sansio.stuttering_detector import StutteringDetector, StutterPolicy
 from .sansio.upstream_history import Learned, UpstreamHistory
 from .stream_processor import StreamProcessor
-from .upstream import UpstreamClient, UpstreamRequest, open_upstream_client
+from .upstream import UpstreamClient, UpstreamRequest, UpstreamResponse, open_upstream_client
 from .writer import ResponseHeaders
 
 __all__ = [
@@ -84,6 +84,7 @@ __all__ = [
     "UpstreamError",
     "UpstreamHistory",
     "UpstreamRequest",
+    "UpstreamResponse",
     "Visit",
     "circuit_name",
     "error_json",

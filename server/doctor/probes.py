@@ -28,9 +28,8 @@ from .observation import Habits, Observation
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
 
-    from actors import Upstream, UpstreamClient
+    from actors import Upstream, UpstreamClient, UpstreamResponse
     from actors.sansio.resume_plan import Continuation
-    from actors.upstream import UpstreamResponse
 
 Probe: TypeAlias = Literal["stream", "leave", "prefix"]
 
