@@ -243,6 +243,14 @@ def doctor(
     raise _CannotStart(str(problem))
 
 
+@evenflow.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of evenflow.toml, for editors."""
+    from .settings_json_schema import schema_text
+
+    click.echo(schema_text(), nl=False)
+
+
 def _load(flags: Flags, *, with_upstreams: bool = True) -> Loaded:
     try:
         loaded = load(flags, with_upstreams=with_upstreams)

@@ -1,7 +1,7 @@
 """The settings as data: what there is, under which dotted and environment name, derived from the types in settings.py.
 
 Owns the tree of tables and leaves, the names, and the reference table of docs/configuration.md
-(`python -m server.settings_schema FILE` writes it anew). Refuses to know any value but the defaults.
+(`python -m server.settings_schema FILE` writes it anew, and evenflow.schema.json beside it). Refuses to know any value but the defaults.
 """
 
 from __future__ import annotations
@@ -158,6 +158,20 @@ def _is_struct(candidate: Any) -> bool:
     return isinstance(candidate, type) and issubclass(candidate, Struct)
 
 
+def node_at(path: SettingPath) -> Node:
+    """What stands at a path that exists."""
+    node: Node = schema()
+    for part in path:
+        match node:
+            case Table():
+                node = node.fields[str(part)]
+            case Named() | Listed():
+                node = node.item
+            case Leaf():
+                raise KeyError(path)
+    return node
+
+
 # ---- names ----------------------------------------------------------------------------------------------------------
 
 
@@ -272,16 +286,13 @@ def with_reference(document: str) -> str:
 
 
 def _is_override(section: SettingPath) -> bool:
-    node: Node | None = schema()
-    for part in section:
-        match node:
-            case Table():
-                node = node.fields[str(part)]
-            case Named() | Listed():
-                node = node.item
+    node = node_at(section)
     return isinstance(node, Table) and node.partial
 
 
 if __name__ == "__main__":
+    from server.settings_json_schema import schema_text  # it imports this module
+
     file = Path(sys.argv[1])
+    (file.parent / "evenflow.schema.json").write_text(schema_text(), "utf-8")
     file.write_text(with_reference(file.read_text("utf-8")), "utf-8")

@@ -25,6 +25,7 @@ from .settings import Settings
 from .settings_checks import Problem, SettingsError, contradictions, no_upstream
 from .settings_credentials import resolve_credential, variable
 from .settings_layers import Layer, Origin, Rank
+from .settings_renames import Rename, renamed_setting, renamed_variable
 from .settings_schema import (
     PREFIX,
     SHORTCUTS,
@@ -38,6 +39,7 @@ from .settings_schema import (
     environment_name,
     leaves,
     nearest,
+    node_at,
     schema,
     shown,
 )
@@ -127,6 +129,7 @@ class _Loading:
         self._flags, self._environ, self._directory, self._with_upstreams = flags, environ, directory, with_upstreams
         self._problems: list[Problem] = []
         self._warnings: list[str] = []
+        self._moved: list[tuple[SettingPath, Any, Origin, SettingPath]] = []  # new path, value, origin and path of an old name
         self._base = directory  # what relative paths in the file are relative to
 
     def run(self) -> Loaded:
@@ -182,6 +185,7 @@ class _Loading:
             return Origin(Rank.FILE, f"{name}:{line}" if line is not None else name)
 
         self._take(schema(), data, (), layer, origin)
+        self._move(layer)
         return layer
 
     def _from_environment(self, lower: Layer) -> Layer:
@@ -191,7 +195,15 @@ class _Loading:
             if not name.startswith(PREFIX) or name in SHORTCUTS or not text:
                 continue
             origin = Origin(Rank.ENVIRONMENT, name)
-            if (found := self._path_of(name, lower)) is None:
+            current = name
+            if (renamed := renamed_variable(name)) is not None:
+                rename, current = renamed
+                if self._environ.get(current):
+                    self._problems.append(Problem(name, f"and its new name {current} are both set", "remove the old one"))
+                    continue
+                if not self._tell_of(rename, Problem(name, *rename.described(current))):
+                    continue
+            if (found := self._path_of(current, lower)) is None:
                 unknown.append(name)
                 continue
             path, node = found
@@ -264,7 +276,7 @@ class _Loading:
             case Table() if isinstance(raw, dict):
                 for name, value in raw.items():
                     if (field_ := node.fields.get(name)) is None or (isinstance(field_, Leaf) and field_.internal):
-                        self._problem(origin((*path, name)), (*path, name), "unknown setting", nearest(node, path, name))
+                        self._take_unknown(node, value, (*path, name), origin)
                     else:
                         self._take(field_, value, (*path, name), layer, origin)
             case Named(item) if isinstance(raw, dict):
@@ -283,6 +295,30 @@ class _Loading:
                 self._problem(origin(path), path, "is no list of tables", f"write [[{dotted(path)}]] above each")
             case _:
                 self._problem(origin(path), path, "is no table", f"write [{dotted(path)}] and its settings below it")
+
+    def _take_unknown(self, table: Table, raw: Any, path: SettingPath, origin: Callable[[SettingPath], Origin]) -> None:
+        """A name that `table` does not have; it may have had it once."""
+        if (found := renamed_setting(path)) is None:
+            self._problem(origin(path), path, "unknown setting", nearest(table, path[:-1], str(path[-1])))
+        elif self._tell_of(found[0], Problem.at(origin(path), path, *found[0].described(dotted(found[1])))):
+            self._moved.append((found[1], raw, origin(path), path))
+
+    def _tell_of(self, rename: Rename, told: Problem) -> bool:
+        """Warn of an old name, or refuse it; whether it still works."""
+        if rename.works:
+            self._warnings.append(str(told))
+        else:
+            self._problems.append(told)
+        return rename.works
+
+    def _move(self, layer: Layer) -> None:
+        """Give what stood under an old name to the new one, once it is known that nobody else has."""
+        for path, raw, origin, old in self._moved:
+            if any(known[: len(path)] == path for known in layer.values):
+                self._problem(origin, old, f"and its new name {dotted(path)} are both set", "remove the old one")
+            else:
+                self._take(node_at(path), raw, path, layer, lambda _, origin=origin: origin)  # type: ignore[misc]
+        self._moved.clear()
 
     def _convert(self, leaf: Leaf, raw: object, path: SettingPath, layer: Layer, origin: Origin, *, strict: bool) -> None:
         try:

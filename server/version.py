@@ -14,3 +14,5 @@ def _read() -> str:
 
 
 VERSION = _read()
+#: The minor release it belongs to, for example "0.1": what promises about settings are given by.
+MINOR = ".".join(VERSION.split(".")[:2])

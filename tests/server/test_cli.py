@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ import server.demo
 import server.main
 import server.replay
 from server.cli import evenflow
-from server.version import VERSION
+from server.version import MINOR, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         ("demo", set()),
         ("simulate", {"--bind", "--pace", "--scenario", "--recordings", "--list"}),
         ("replay", {"--pace", "--emit", "--emit-dir"}),
+        ("schema", set()),
     ],
 )
 def test_the_names_that_others_script_against(command: str, options: set[str]) -> None:
@@ -74,7 +76,7 @@ def test_the_names_that_others_script_against(command: str, options: set[str]) -
 
 
 def test_there_are_no_other_commands() -> None:
-    assert set(evenflow.commands) == {"serve", "dev", "demo", "simulate", "replay", "check"}
+    assert set(evenflow.commands) == {"serve", "dev", "demo", "simulate", "replay", "check", "schema"}
 
 
 def test_version() -> None:
@@ -211,6 +213,12 @@ def test_check_prints_one_line_per_problem(tmp_path: Path) -> None:
         "evenflow: evenflow.toml:1: drian: unknown setting",
         "evenflow: evenflow.toml:3: timers.idle: expected float >= 0.0",
     ]
+
+
+def test_schema_prints_what_editors_read() -> None:
+    result = invoke("schema")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["$id"] == f"urn:evenflow:settings:{MINOR}"
 
 
 # ---- the others -----------------------------------------------------------------------------------------------------
