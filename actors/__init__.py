@@ -23,6 +23,7 @@ from .sansio.stream_machine import StreamMachine
 from .sansio.stream_policy import StreamPolicy
 from .sansio.stuttering_detector import StutteringDetector, StutterPolicy
 from .sansio.upstream_history import Learned, UpstreamHistory
+from .shadow import Shadow, ShadowVerdict
 from .stream_processor import StreamProcessor
 from .upstream import UpstreamClient, UpstreamRequest, UpstreamResponse, open_upstream_client
 from .writer import ResponseHeaders
@@ -69,6 +70,8 @@ __all__ = [
     "Route",
     "RouteTable",
     "Secret",
+    "Shadow",
+    "ShadowVerdict",
     "SmartBuffer",
     "StateName",
     "Strategy",

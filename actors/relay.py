@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .outcome import Tally
     from .outlet import Outlet
     from .routes import Timers
+    from .shadow import Shadow
     from .writer import ResponseHeaders
 
 _log = logging.getLogger(__name__)
@@ -44,14 +45,18 @@ class RelayProcessor:
       timers: of the request: `total` and `client_stall`; the idle timer is the candidate's, and only for streams.
       stream: the client asked for a stream.
       tally: the request's counts, shared with `attempts`.
+      shadow: is told every byte of the body; None tells nobody.
     """
 
-    def __init__(self, attempts: Attempts, headers: ResponseHeaders, timers: Timers, *, stream: bool, tally: Tally) -> None:
+    def __init__(
+        self, attempts: Attempts, headers: ResponseHeaders, timers: Timers, *, stream: bool, tally: Tally, shadow: Shadow | None = None
+    ) -> None:
         self._attempts = attempts
         self._headers = headers
         self._timers = timers
         self._stream = stream
         self._tally = tally
+        self._shadow = shadow
         self._scope = trio.CancelScope()
         self._left_at: float | None = None
         self._shutting_down = False
@@ -112,6 +117,8 @@ class RelayProcessor:
         async with step:
             fault = await self._copy(step, outlet)
             step.report(fault)
+        if self._shadow is not None:
+            self._shadow.over(fault)
         if fault is not None:
             await self._fail(fault, outlet)
             return
@@ -127,15 +134,22 @@ class RelayProcessor:
             headers = [header for header in headers if header[0] != b"cache-control"]
             headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         idle = attempt.candidate.timers.idle if self._stream else math.inf
+        shadow = self._shadow
+        if shadow is not None:
+            shadow.begin(attempt.number, attempt.upstream)
         try:
             # The first byte is awaited before the head is sent: until then the client can still be told with a status.
             data = await self._next(attempt, idle)
             self._tally.head_sent = self._tally.first_token = trio.current_time()
             self._head_begun = True
             await self._start(ResponseHead(response.status, tuple(headers)), data, outlet)
+            if shadow is not None and data:
+                shadow.take(data)
             data = await self._next(attempt, idle) if data else b""
             while data:
                 await outlet.write(data)
+                if shadow is not None:
+                    shadow.take(data)
                 self._tally.bytes_out += len(data)
                 data = await self._next(attempt, idle)
         except UpstreamError as error:

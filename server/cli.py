@@ -1,4 +1,4 @@
-"""The command line: evenflow serve | dev | demo | simulate | replay | check | doctor.
+"""The command line: evenflow serve | dev | demo | simulate | replay | check | doctor | rollout.
 
 Owns the options, the exit codes and the one line that says why nothing was started. Exit codes: 0 done, 1 what the command itself
 found wanting, 2 it could not start as asked, 70 a defect ended it, 130 Ctrl-C. What a command does is imported only when it runs,
@@ -249,6 +249,29 @@ def print_schema() -> None:
     from .settings_json_schema import schema_text
 
     click.echo(schema_text(), nl=False)
+
+
+@evenflow.command()
+@_CONFIG
+@click.argument("percent", type=click.FloatRange(0, 100), required=False)
+@click.option("--admin", "url", metavar="URL", help="root of the admin listener [else that of the configuration's admin_bind]")
+@click.option("--admin-key-env", metavar="NAME", help="environment variable that holds one of its admin_keys")
+@click.option("--json", "as_json", is_flag=True, help="the report as JSON")
+def rollout(config: str | None, percent: float | None, url: str | None, admin_key_env: str | None, as_json: bool) -> None:
+    """Show the engines side by side; with PERCENT, give the actors that share of the streams to come."""
+    import msgspec
+
+    from .rollout_command import NoAnswer, ask_rollout, table
+
+    if url is None:
+        url = f"http://{Address.parse(_load(Flags(config=config), with_upstreams=False).settings.admin_bind)}"
+    if admin_key_env is not None and admin_key_env not in os.environ:
+        raise _CannotStart(f"--admin-key-env: no environment variable {admin_key_env} is set")
+    try:
+        report = ask_rollout(url.rstrip("/"), os.environ[admin_key_env] if admin_key_env else "", percent)
+    except NoAnswer as failure:
+        raise _CannotStart(str(failure)) from None
+    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() if as_json else table(report))
 
 
 def _load(flags: Flags, *, with_upstreams: bool = True) -> Loaded:

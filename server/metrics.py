@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from actors import AdmissionStatistics, BreakerStatistics, CircuitStatistics, Outcome
 
+    from .rollout import RolloutStatistics
+
 #: Endpoints with a label of their own: those that OpenAI clients use. Any other path is `other`.
 ENDPOINTS: Final = frozenset({"chat/completions", "completions", "embeddings", "models", "responses"})
 
@@ -130,11 +132,14 @@ class Metrics:
         *,
         breaker: Callable[[], BreakerStatistics] | None = None,
         admission: Callable[[], AdmissionStatistics] | None = None,
+        rollout: Callable[[], RolloutStatistics] | None = None,
         open_connections: Callable[[], int] | None = None,
     ) -> None:
-        """Name those who are asked at each scrape from now on: circuit breaker, admission, and who counts open upstream connections."""
+        """Name those who are asked at each scrape from now on: circuit breaker, admission, roll-out, and who counts open upstream
+        connections."""
         self._at_scrape.breaker = breaker or self._at_scrape.breaker
         self._at_scrape.admission = admission or self._at_scrape.admission
+        self._at_scrape.rollout = rollout or self._at_scrape.rollout
         self._at_scrape.open_connections = open_connections or self._at_scrape.open_connections
 
     def know(self, upstreams: Iterable[str]) -> None:
@@ -257,6 +262,7 @@ class _AskedAtScrape(Collector):
         self._dropped_lines = dropped_lines
         self.breaker: Callable[[], BreakerStatistics] | None = None
         self.admission: Callable[[], AdmissionStatistics] | None = None
+        self.rollout: Callable[[], RolloutStatistics] | None = None
         self.open_connections: Callable[[], int] | None = None
 
     def collect(self) -> Iterator[Metric]:
@@ -269,6 +275,8 @@ class _AskedAtScrape(Collector):
             yield from _collect_breaker(self.breaker())
         if self.admission is not None:
             yield from _collect_admission(self.admission())
+        if self.rollout is not None:
+            yield from _collect_rollout(self.rollout())
 
 
 def _collect_breaker(breaker: BreakerStatistics) -> Iterator[Metric]:
@@ -300,6 +308,18 @@ def _collect_admission(admission: AdmissionStatistics) -> Iterator[Metric]:
     for reason in REJECTIONS:
         rejected.add_metric((reason,), admission.rejected.get(reason, 0))
     yield from (slots, rejected)
+
+
+def _collect_rollout(rollout: RolloutStatistics) -> Iterator[Metric]:
+    yield _gauged("rollout_percent", "Share of streams that the actors engine serves now.", rollout.percent)
+    yield _gauged("engine_fallback", "1 while the relay serves all streams because the actors failed too often.", rollout.fallen_back)
+    faults = CounterMetricFamily("evenflow_engine_faults", "Streams in which evenflow itself failed.", labels=("engine",))
+    for engine, count in rollout.own_faults.items():
+        faults.add_metric((engine,), count)
+    shadowed = CounterMetricFamily("evenflow_shadowed", "Relayed streams that were judged beside, by what differed.", labels=("result",))
+    for result, count in rollout.shadowed.items():
+        shadowed.add_metric((result,), count)
+    yield from (faults, shadowed)
 
 
 def _counted(name: str, text: str, value: float) -> Metric:

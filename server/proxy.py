@@ -34,6 +34,7 @@ from .edge_origins import Visitors
 from .listeners import BindError, connection_limit, open_listener, set_write_timeout
 from .log import configure_logging, dropped_lines, log_breaker_transition, register_secrets
 from .metrics import Metrics
+from .rollout import Rollout
 from .services import Services
 from .settings import Address
 from .v1 import V1
@@ -90,6 +91,7 @@ class Proxy:
         services.metrics.watch(
             breaker=services.breaker.statistics,
             admission=services.admission.statistics,
+            rollout=services.rollout.statistics,
             open_connections=lambda: sum(self.services.client.open_connections().values()),
         )
 
@@ -119,6 +121,7 @@ class Proxy:
         register_secrets(secrets_of(settings))
         await before.breaker.reconfigure(settings.breaker_policies(), anew=anew, budget=settings.retry_budget())
         before.metrics.know(upstream.name for upstream in upstreams)
+        before.rollout.reconfigure(settings.streaming)
         before.admission.reconfigure(settings.admission_policy(), _slots(upstreams))
         self.services = services
         self.main.app = self._main_app()
@@ -143,6 +146,7 @@ class Proxy:
             status=self._status,
             learned=lambda: self.services.buffers.learned(trio.current_time()),
             breaker=self.services.breaker,
+            rollout=self.services.rollout,
             ready=lambda: self.services.readiness.ready,
             keys=settings.admin_keys,
             allowed_hosts=settings.edge.allowed_hosts,
@@ -156,7 +160,7 @@ class Proxy:
             "base_url": self.base_url,
             "ready": self.services.readiness.ready,
             "engine": settings.streaming.engine,
-            "rollout_percent": settings.streaming.rollout_percent,
+            "rollout": self.services.rollout.report(),
             "streams_active": self.services.metrics.streams_active,
             "admission": asdict(self.services.admission.statistics()),
             "routes": [
@@ -205,6 +209,7 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
                 f"{_url(main_socket)}/v1",
                 random,
                 Admission(settings.admission_policy(), _slots(upstreams), random=random),
+                Rollout(settings.streaming),
             )
             proxy = Proxy(services, _url(admin_socket), (main_socket, admin_socket))
             readiness = services.readiness

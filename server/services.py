@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .buffers import Buffers
     from .client_keys import KeyRing
     from .metrics import Metrics
+    from .rollout import Rollout
     from .settings import Settings
 
     Processor: TypeAlias = StreamProcessor | RelayProcessor
@@ -60,6 +61,7 @@ class Services:
       base_url: where clients reach the main listener, for hints.
       random: uniform in [0, 1).
       admission: who is served and who waits; the same under every configuration.
+      rollout: which engine serves a stream; the same under every configuration.
       readiness: the same under every configuration.
     """
 
@@ -73,4 +75,5 @@ class Services:
     base_url: str
     random: Callable[[], float]
     admission: Admission
+    rollout: Rollout
     readiness: Readiness = field(default_factory=Readiness)

@@ -197,6 +197,15 @@ class StreamingSettings(_Section, frozen=True):
             le=100,
         ),
     ] = 100.0
+    shadow: Annotated[
+        bool,
+        _text("streams that the relay serves are parsed and judged beside, which changes and delays nothing; `evenflow rollout` compares"),
+    ] = False
+    fallback_faults: Annotated[
+        int,
+        _count("so many faults of the actors' own within fallback_window, and the relay serves all new streams; 0 is off", "faults", ge=0),
+    ] = 5
+    fallback_window: Annotated[float, _duration("in which they are counted")] = 60.0
     resume: Annotated[
         Literal["off", "prefix", "align"],
         _text(

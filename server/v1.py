@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 import re
 import uuid
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -23,6 +22,7 @@ from actors import (
     RelayProcessor,
     RequestFacts,
     ResponseHeaders,
+    Shadow,
     StreamMachine,
     StreamPolicy,
     StreamProcessor,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from actors import Outcome, Rejection, Route, Visit
 
+    from .rollout import Engine
     from .services import Services
     from .settings import Settings
 
@@ -118,9 +119,11 @@ class V1:
             body,
             text["authorization"].encode("latin-1") if "authorization" in text else None,
         )
-        engine = self._engine(client or request_id) if facts.stream and path in COMPLETIONS else "relay"
+        streamed = facts.stream and path in COMPLETIONS
+        engine = self._services.rollout.engine(client or request_id) if streamed else "relay"
+        shadow = self._shadow(facts, route) if streamed and engine == "relay" and self._services.rollout.shadowing else None
         processor = self._processor(
-            request, facts, route, engine, request_id, path, visit, retrying=_is_retry(text), whole=delivery == "whole"
+            request, facts, route, engine, request_id, path, visit, shadow, retrying=_is_retry(text), whole=delivery == "whole"
         )
         self._services.metrics.request_started(stream=facts.stream)
         self._services.readiness.begin(processor)
@@ -130,11 +133,17 @@ class V1:
                 outlet = AsgiOutlet(send, route.timers.client_stall)
                 nursery.start_soon(outlet.deliver)
                 nursery.start_soon(_watch_disconnect, receive, processor, outlet)
+                if shadow is not None:
+                    nursery.start_soon(shadow.run)
                 outcome = await processor.run(outlet)
+                if shadow is not None:
+                    self._services.rollout.compared(outcome, await shadow.finish())
                 nursery.cancel_scope.cancel()
         finally:
             self._services.readiness.running.discard(processor)
             outcome = outcome if outcome is not None else processor.outcome()
+            if streamed:
+                self._services.rollout.ended(outcome, engine, trio.current_time())
             self._services.metrics.request_ended(outcome, endpoint=path, engine=engine, stream=facts.stream)
             log_outcome(
                 outcome,
@@ -165,22 +174,32 @@ class V1:
             )
         return route
 
-    def _engine(self, sticky: str) -> Literal["actors", "relay"]:
-        """The engine of one stream: the configured share of keys gets the actors, always the same keys."""
-        streaming = self._services.settings.streaming
-        if streaming.engine == "relay":
-            return "relay"
-        return "actors" if zlib.crc32(sticky.encode()) % 10_000 < streaming.rollout_percent * 100 else "relay"
+    def _shadow(self, facts: RequestFacts, route: Route) -> Shadow:
+        """What looks at a relayed stream as the actors would; the relay keeps the time."""
+        services = self._services
+        policy = StreamPolicy(
+            choices=facts.choices,
+            skip_bad_chunks=route.recovery.strategy("bad_chunk") == "skip",
+            keepalive_after=math.inf,
+            keepalive_interval=math.inf,
+            total=math.inf,
+        )
+
+        def open_machine(tally: Tally) -> StreamMachine:
+            return StreamMachine(policy, services.buffers, tally, tally.started, open_guard=self._open_guard)
+
+        return Shadow(open_machine, max_event=services.settings.max_event)
 
     def _processor(
         self,
         request: UpstreamRequest,
         facts: RequestFacts,
         route: Route,
-        engine: str,
+        engine: Engine,
         request_id: str,
         path: str,
         visit: Visit,
+        shadow: Shadow | None,
         *,
         retrying: bool,
         whole: bool,
@@ -208,7 +227,7 @@ class V1:
         )
         headers = ResponseHeaders(request_id, engine)
         if engine != "actors":
-            return RelayProcessor(attempts, headers, route.timers, stream=facts.stream, tally=tally)
+            return RelayProcessor(attempts, headers, route.timers, stream=facts.stream, tally=tally, shadow=shadow)
         policy = StreamPolicy(
             choices=facts.choices,
             replay_reasoning=route.recovery.strategy("reasoning_cut") == "replay",

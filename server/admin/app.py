@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..metrics import Metrics
 
-#: Largest request body, in bytes; the only one there is says `{"state": "..."}`.
+#: Largest request body, in bytes; they say `{"state": "..."}` or `{"percent": ...}`.
 _MOST_BODY: Final = 4096
 
 #: Probes of a container platform come by the container's address and without a key, and learn nothing but yes or no.
@@ -44,6 +44,7 @@ evenflow, admin listener
 
   curl {base}/metrics                 metrics for Prometheus
   curl {base}/status                  version, engine, streams, circuits, routes
+  curl {base}/rollout                 the engines side by side
   curl {base}/healthz                 200 while the process answers
   curl {base}/readyz                  200 while it takes new requests, else 503
 
@@ -51,6 +52,8 @@ evenflow, admin listener
   curl -X POST -H 'content-type: application/json' -d '{{"state": "forced_open"}}' {base}/breaker/UPSTREAM/force
       state: forced_open (nobody goes there), disabled (everybody does, nothing is counted),
       metrics_only (counts, never refuses), on (back to normal)
+  curl -X POST -H 'content-type: application/json' -d '{{"percent": 10}}' {base}/rollout
+      the share of new streams that the actors engine serves, until the next reload; ends a fallback
 """
 
 
@@ -64,6 +67,18 @@ class BreakerControl(Protocol):
     async def force(self, name: str, mode: Mode, /) -> None: ...
 
 
+class RolloutControl(Protocol):
+    """What is needed of the roll-out: its report, and another percentage."""
+
+    def report(self) -> Mapping[str, object]: ...
+
+    def set_percent(self, percent: float, /) -> None: ...
+
+
+class _Percent(msgspec.Struct, forbid_unknown_fields=True):
+    percent: Annotated[float, msgspec.Meta(ge=0, le=100)]
+
+
 class _Force(msgspec.Struct, forbid_unknown_fields=True):
     state: Mode
 
@@ -73,6 +88,7 @@ def create_admin_app(
     metrics: Metrics,
     status: Callable[[], Mapping[str, object]],
     breaker: BreakerControl,
+    rollout: RolloutControl,
     ready: Callable[[], bool],
     learned: Callable[[], Mapping[str, Learned]] = dict,
     keys: Sequence[Secret] = (),
@@ -82,6 +98,7 @@ def create_admin_app(
 
     Args:
       status: called for each `GET /status`; what it returns is shown with the circuits added as `upstreams`. It must hold no secret.
+      rollout: which engine serves what.
       ready: whether new requests are taken.
       learned: what is known of each upstream's stutter, shown as its `stutter`.
       keys: whoever asks must present one of them; needed where the listener is bound off loopback.
@@ -167,6 +184,19 @@ def create_admin_app(
         except KeyError:
             return _unknown(upstream, breaker)
         return _json(_circuit(breaker.statistics(), upstream))
+
+    @app.get("/rollout")
+    async def show_rollout() -> Response:
+        return _json(rollout.report())
+
+    @app.post("/rollout")
+    async def change_rollout() -> Response:
+        try:
+            order = msgspec.json.decode(await request.get_data(), type=_Percent)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return _error(400, f'the body must be {{"percent": 0 to 100}}: {printable(str(error))}', "invalid_percent")
+        rollout.set_percent(order.percent)
+        return _json(rollout.report())
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:

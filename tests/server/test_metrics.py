@@ -16,6 +16,7 @@ from actors.sansio.circuit import Circuit
 from actors.sansio.faults import Fault, FaultKind
 from actors.sansio.retry_budget import RetryBudgetStatistics
 from server.metrics import BREAKER_STATES, ENDPOINTS, Metrics
+from server.rollout import RolloutStatistics
 from server.version import VERSION
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def make_statistics(*states: StateName) -> BreakerStatistics:
     blank = Circuit("", BreakerPolicy(), random=lambda: 0.0).statistics()
     circuits = {f"u{i}": replace(blank, upstream=f"u{i}", state=state, refused=i) for i, state in enumerate(states)}
     return BreakerStatistics(circuits, RetryBudgetStatistics(100, 20, 7), mailbox_depth=4, restarts=1, failed_open=2, lost_reports=3)
+
+
+def make_rollout() -> RolloutStatistics:
+    return RolloutStatistics(10.0, fallen_back=False, own_faults={"actors": 1, "relay": 0}, shadowed={"alike": 3})
 
 
 def make_admission() -> AdmissionStatistics:
@@ -270,7 +275,7 @@ def test_every_metric_and_every_label_is_documented() -> None:
     metrics = make_metrics()
     run_one(metrics, everything_happened())
     metrics.breaker_transition("local", "closed", "open", "")
-    metrics.watch(breaker=lambda: make_statistics("closed"), admission=make_admission, open_connections=lambda: 5)
+    metrics.watch(breaker=lambda: make_statistics("closed"), admission=make_admission, rollout=make_rollout, open_connections=lambda: 5)
     families = [f for f in parse_text(metrics.render()[0].decode()) if f.name.startswith("evenflow_")]
     assert len(families) >= 20
     rows = {line.split("`")[1]: line for line in DOCUMENTED.splitlines() if line.startswith("| `evenflow_")}

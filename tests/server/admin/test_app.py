@@ -20,6 +20,8 @@ from actors.sansio.upstream_history import UpstreamHistory
 from server.admin.app import create_admin_app
 from server.log import register_secrets
 from server.metrics import Metrics
+from server.rollout import Rollout
+from server.settings import StreamingSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -64,6 +66,7 @@ async def listening(*, keys: tuple[str, ...] = (), hosts: tuple[str, ...] = ()) 
             metrics=metrics,
             status=lambda: {"version": "1.2.3", "secret": Secret(KEY), "timers": {"idle": math.inf}},
             breaker=breaker,
+            rollout=Rollout(StreamingSettings(rollout_percent=40)),
             ready=lambda: listener.ready,
             learned=lambda: {"local": UpstreamHistory().learned(0.0)},
             keys=[Secret(key) for key in keys],
@@ -311,7 +314,7 @@ async def test_a_failure_inside_is_a_json_500_without_its_text(caplog: pytest.Lo
         def fail() -> dict[str, object]:
             raise RuntimeError("details for the log alone")
 
-        app = create_admin_app(metrics=Metrics([]), status=fail, breaker=breaker, ready=lambda: True)
+        app = create_admin_app(metrics=Metrics([]), status=fail, breaker=breaker, rollout=Rollout(StreamingSettings()), ready=lambda: True)
         response = await app.test_client(use_cookies=False).get("/status")
         body = (await response.get_data(as_text=False)).decode()
     assert_error((response.status_code, json.loads(body)), 500, "internal_server_error")
@@ -324,5 +327,16 @@ async def test_every_address_is_documented() -> None:
     async with listening() as admin:
         rules = list(admin.app.url_map.iter_rules())
     addresses = {(m, r.rule.replace("<", "{").replace(">", "}")) for r in rules for m in (r.methods or set()) - {"HEAD", "OPTIONS"}}
-    assert len(addresses) == 7
+    assert len(addresses) == 9
     assert all(f"| `{method} {path}` |" in documented for method, path in addresses)
+
+
+async def test_the_share_of_the_actors_can_be_changed_while_it_runs() -> None:
+    async with listening() as admin:
+        assert (await admin.get("/rollout"))[1]["percent"] == 40
+        status, report = await admin.post("/rollout", '{"percent": 2.5}')
+        assert (status, report["percent"]) == (200, 2.5)
+        assert (await admin.get("/rollout"))[1]["percent"] == 2.5
+        for body in ('{"percent": 101}', '{"percent": -1}', '{"percent": "all"}', "{}", "", "[" * 3000):
+            assert "0 to 100" in assert_error(await admin.post("/rollout", body), 400, "invalid_percent")
+        assert (await admin.get("/rollout"))[1]["percent"] == 2.5
