@@ -66,6 +66,7 @@ COMMANDS: dict[str, set[str]] = {
     "dev": {"--config", "--bind", "--admin-bind"},
     "demo": set(),
     "doctor": {"--config", "--upstream", "--model", "--skip", "--timeout", "--yes", "--json"},
+    "rollout": {"--config", "--admin", "--admin-key-env", "--json"},
     "simulate": {"--bind", "--pace", "--scenario", "--recordings", "--list"},
     "replay": {"--pace", "--emit", "--emit-dir"},
     "schema": set(),
