@@ -9,13 +9,14 @@ VENV := .venv
 ASYNC_IGNORED := ASYNC106,ASYNC109,ASYNC111,ASYNC114,ASYNC120,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 BIN := $(VENV)/bin
 
-.PHONY: demo dev test lint types check-style unit load soak eval calibrate lock clean help
+.PHONY: demo dev test lint types check-style unit load failover soak eval calibrate lock clean help
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
 	@echo "make dev     run it with a simulated upstream until Ctrl-C"
 	@echo "make test    lint, types, unit, actor and end-to-end tests"
 	@echo "make load    1,000 streams at once, and how fast a client's leaving reaches the upstream"
+	@echo "make failover  sixteen faults of an upstream at their real speed, against docs/examples/failover.toml (75 s)"
 	@echo "make soak    mixed traffic with faults; at the end everything is back where it was (ARGS=\"--minutes 60\")"
 	@echo "make eval    how often each shape of stutter is repaired, and that nothing else is touched"
 	@echo "make calibrate  the odds behind each weight of the detector, measured anew"
@@ -42,6 +43,9 @@ unit: $(VENV)/dev.stamp
 
 load: $(VENV)/run.stamp
 	$(BIN)/python -m bench.load $(ARGS)
+
+failover: $(VENV)/run.stamp
+	$(BIN)/python -m bench.failover $(ARGS)
 
 soak: $(VENV)/run.stamp
 	$(BIN)/python -m bench.soak $(ARGS)

@@ -39,15 +39,19 @@ class AdmissionPolicy:
       max_waiting: requests that wait at once, for a place or for an upstream's slot.
       max_wait: seconds that one request waits in all.
       max_body_bytes: request bodies held at once, all requests together: 32 of the longest, or a million short ones.
+      max_memory: share of the memory that the process may have at which new requests are turned away; 0 is off. A guess: what is left
+        has to do for the streams that run, which go on growing for a while.
     """
 
     max_streams: int = 2000
     max_waiting: int = 1000
     max_wait: float = 30.0
     max_body_bytes: int = 1024 * 1024 * 1024
+    max_memory: float = 0.85
 
 
-#: Why somebody is turned away: the line is full, max_wait is over, room was made for somebody who has less in line, max_body_bytes.
+#: Why somebody is turned away: the line is full, max_wait is over, room was made for somebody who has less in line, max_body_bytes or
+#: max_memory.
 REJECTIONS: Final = ("full", "waited", "displaced", "memory")
 
 
@@ -86,6 +90,7 @@ class Admission:
       policy: its limits.
       slots: requests that an upstream takes at once, by its name; those without an entry have no limit.
       random: uniform in [0, 1).
+      beyond: whether the process holds so large a share of the memory that it may have.
     """
 
     def __init__(
@@ -94,11 +99,13 @@ class Admission:
         slots: Mapping[str, int] = MappingProxyType({}),
         *,
         random: Callable[[], float] = random_module.random,
+        beyond: Callable[[float], bool] = lambda _: False,
     ) -> None:
         self.policy = policy or AdmissionPolicy()
         self.slots = {name: count for name, count in slots.items() if count}
         self._lines = WaitingLines(self.policy.max_streams, self.policy.max_waiting, self.slots)
         self._random = random
+        self._beyond = beyond
         self._body_bytes = 0
         self._rejected: Counter[str] = Counter()
 
@@ -122,6 +129,12 @@ class Admission:
         self._rejected[reason] += 1
         least, most = _COME_BACK
         return Rejection(reason, message, least + (most - least) * self._random(), setting)
+
+    @property
+    def short_of_memory(self) -> bool:
+        """New requests are turned away for want of memory. Where nobody is served nobody is: it would never end, and frees nothing."""
+        most = self.policy.max_memory
+        return bool(most) and self._beyond(most) and self._lines.taken()[STREAMS] > 0
 
     def hold_bytes(self, count: int) -> bool:
         """Take so many bytes of bodies more, or give back if negative; False if there is no room for them."""
@@ -155,6 +168,13 @@ class Visit:
             self._lines.give_back(self._place)
         self._admission.hold_bytes(-self._bytes)
         self._bytes = 0
+
+    def look_in(self) -> Rejection | None:
+        """Whether there is memory for one more request, before anything of its body is read."""
+        if not self._admission.short_of_memory:
+            return None
+        text = f"evenflow is short of memory (admission.max_memory = {self._admission.policy.max_memory:g}); come back later"
+        return self._admission.reject("memory", text, "admission.max_memory")
 
     def hold_bytes(self, count: int) -> Rejection | None:
         """Hold so many bytes more of the request's body until the visit ends."""

@@ -14,7 +14,7 @@ import trio
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _START_LIMIT: Final = 30.0  # seconds; a second or two on an idle machine
@@ -26,12 +26,15 @@ class CannotStart(Exception):
 
 
 @asynccontextmanager
-async def running(arguments: Sequence[str], output: Path, announced: re.Pattern[str]) -> AsyncIterator[tuple[str, ...]]:
+async def running(
+    arguments: Sequence[str], output: Path, announced: re.Pattern[str], *, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[str, ...]]:
     """Run `evenflow ARGUMENTS` as a process of its own for the length of a block.
 
     Args:
       output: file that gets its standard output and standard error.
       announced: what it writes as soon as it listens.
+      variables: of its environment, beside ours.
 
     Returns:
       The groups of `announced`.
@@ -40,7 +43,7 @@ async def running(arguments: Sequence[str], output: Path, announced: re.Pattern[
       CannotStart: it ended, or did not announce itself in time.
     """
     # Whoever has an EVENFLOW_ variable set means another proxy.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENFLOW_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENFLOW_")} | dict(variables or {})
     with output.open("wb") as file:
         command = [sys.executable, "-m", "server", *arguments]
         process = await trio.lowlevel.open_process(command, stdout=file, stderr=file, cwd=_ROOT, env=environment)

@@ -52,8 +52,9 @@ def create_app(services: Services) -> QuartTrio:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        ready = services.readiness.ready
-        return Response("ready\n" if ready else "stopping\n", status=200 if ready else 503, content_type="text/plain")
+        ready = services.ready
+        told = "ready\n" if ready else "short of memory\n" if services.readiness.ready else "stopping\n"
+        return Response(told, status=200 if ready else 503, content_type="text/plain")
 
     @app.get("/v1/models")
     async def list_models() -> Response:

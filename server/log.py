@@ -270,6 +270,11 @@ def log_blocked_loop(seconds: float, stack: str, untold: int) -> None:
     _logger.warning("loop_blocked", seconds=round(seconds, 2), untold=untold, stack=stack)
 
 
+def log_memory(share: float, most: float, limit: int) -> None:
+    """Write that new requests are turned away since the process holds so large a share of its memory."""
+    _logger.warning("memory", share=round(share, 3), max_memory=most, limit_bytes=limit, consequence="new requests get 503")
+
+
 def log_hard_exit(seconds: float, stack: str) -> None:
     """Write that the process is ended by force, and where its main thread was."""
     _logger.critical("hard_exit", reason=f"it had not ended {seconds:g} s after it was told to", stack=stack)

@@ -134,13 +134,14 @@ class Metrics:
         admission: Callable[[], AdmissionStatistics] | None = None,
         rollout: Callable[[], RolloutStatistics] | None = None,
         open_connections: Callable[[], int] | None = None,
+        memory: Callable[[], float] | None = None,
     ) -> None:
-        """Name those who are asked at each scrape from now on: circuit breaker, admission, roll-out, and who counts open upstream
-        connections."""
+        """Name those who are asked at each scrape from now on: breaker, admission, roll-out, who knows open connections and of memory."""
         self._at_scrape.breaker = breaker or self._at_scrape.breaker
         self._at_scrape.admission = admission or self._at_scrape.admission
         self._at_scrape.rollout = rollout or self._at_scrape.rollout
         self._at_scrape.open_connections = open_connections or self._at_scrape.open_connections
+        self._at_scrape.memory = memory or self._at_scrape.memory
 
     def know(self, upstreams: Iterable[str]) -> None:
         """Take further names for the label `upstream`. Those that are gone stay: their streams may still end."""
@@ -264,6 +265,7 @@ class _AskedAtScrape(Collector):
         self.admission: Callable[[], AdmissionStatistics] | None = None
         self.rollout: Callable[[], RolloutStatistics] | None = None
         self.open_connections: Callable[[], int] | None = None
+        self.memory: Callable[[], float] | None = None
 
     def collect(self) -> Iterator[Metric]:
         yield _counted("log_lines_dropped", "Log lines that were lost.", self._dropped_lines())
@@ -271,6 +273,8 @@ class _AskedAtScrape(Collector):
             yield _gauged(
                 "open_upstream_connections", "Connections to upstreams that are open, idle ones included.", self.open_connections()
             )
+        if self.memory is not None:
+            yield _gauged("memory_share", "Share of the memory it may have that the process holds; 0 where it is not known.", self.memory())
         if self.breaker is not None:
             yield from _collect_breaker(self.breaker())
         if self.admission is not None:

@@ -33,6 +33,7 @@ from .edge_connection import MOST_ACCEPTORS, open_edge
 from .edge_origins import Visitors
 from .listeners import BindError, connection_limit, open_listener, set_write_timeout
 from .log import configure_logging, dropped_lines, log_breaker_transition, register_secrets
+from .memory import memory_of_this_process
 from .metrics import Metrics
 from .rollout import Rollout
 from .services import Services
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from .asgi import AsgiApp
     from .edge_guard import Refusal
+    from .memory import Memory
     from .settings import Settings
 
 __all__ = ["LAST_WORDS", "BindError", "Proxy", "open_proxy", "secrets_of"]
@@ -79,12 +81,13 @@ class Proxy:
       services: those that the next request gets.
     """
 
-    def __init__(self, services: Services, admin_url: str, listeners: tuple[socket.socket, socket.socket]) -> None:
+    def __init__(self, services: Services, admin_url: str, listeners: tuple[socket.socket, socket.socket], memory: Memory) -> None:
         self.services = services
         self.base_url = services.base_url
         self.admin_url = admin_url
         self.reloads = Reloads()
         self._listeners = listeners
+        self._memory = memory
         self._started = trio.current_time()
         self.main = Replaceable(self._main_app())
         self.admin = Replaceable(self._admin_app())
@@ -92,6 +95,7 @@ class Proxy:
             breaker=services.breaker.statistics,
             admission=services.admission.statistics,
             rollout=services.rollout.statistics,
+            memory=memory.share,
             open_connections=lambda: sum(self.services.client.open_connections().values()),
         )
 
@@ -147,7 +151,7 @@ class Proxy:
             learned=lambda: self.services.buffers.learned(trio.current_time()),
             breaker=self.services.breaker,
             rollout=self.services.rollout,
-            ready=lambda: self.services.readiness.ready,
+            ready=lambda: self.services.ready,
             keys=settings.admin_keys,
             allowed_hosts=settings.edge.allowed_hosts,
         )
@@ -158,11 +162,16 @@ class Proxy:
             "version": VERSION,
             "uptime_seconds": round(trio.current_time() - self._started, 1),
             "base_url": self.base_url,
-            "ready": self.services.readiness.ready,
+            "ready": self.services.ready,
             "engine": settings.streaming.engine,
             "rollout": self.services.rollout.report(),
             "streams_active": self.services.metrics.streams_active,
             "admission": asdict(self.services.admission.statistics()),
+            "memory": {
+                "limit_bytes": self._memory.limit,
+                "share": round(self._memory.share(), 4),
+                "short": self.services.admission.short_of_memory,
+            },
             "routes": [
                 {"model": route.pattern, "upstreams": [{"upstream": c.upstream.name, "model": c.model} for c in route.candidates]}
                 for route in self.services.routes.routes
@@ -184,6 +193,7 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
       BreakerFailed: the circuit breaker failed again and again; in an exception group.
     """
     upstreams = settings.upstreams()
+    memory = memory_of_this_process()
     metrics = Metrics([upstream.name for upstream in upstreams], dropped_lines=dropped_lines)
 
     def on_transition(upstream: str, before: str, after: str, reason: str) -> None:
@@ -208,10 +218,10 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
                 metrics,
                 f"{_url(main_socket)}/v1",
                 random,
-                Admission(settings.admission_policy(), _slots(upstreams), random=random),
+                Admission(settings.admission_policy(), _slots(upstreams), random=random, beyond=memory.beyond),
                 Rollout(settings.streaming),
             )
-            proxy = Proxy(services, _url(admin_socket), (main_socket, admin_socket))
+            proxy = Proxy(services, _url(admin_socket), (main_socket, admin_socket), memory)
             readiness = services.readiness
             most = connection_limit()
             async with (

@@ -77,3 +77,8 @@ class Services:
     admission: Admission
     rollout: Rollout
     readiness: Readiness = field(default_factory=Readiness)
+
+    @property
+    def ready(self) -> bool:
+        """New requests are welcome: the process is not about to end, and has memory for them."""
+        return self.readiness.ready and not self.admission.short_of_memory

@@ -303,6 +303,13 @@ class AdmissionSettings(_Section, frozen=True):
     max_body_bytes: Annotated[int, _count("request bodies held at once, a bound on memory; beyond, 503; 0 is no limit", "bytes", ge=0)] = (
         _ADMISSION.max_body_bytes
     )
+    max_memory: Annotated[
+        float,
+        _share(
+            "share of the memory it may have (its container's or service's limit, else the machine's) at which new requests get 503 and "
+            "/readyz says no, before the kernel ends the process; Linux only; 0 is off"
+        ),
+    ] = _ADMISSION.max_memory
 
 
 class LogSettings(_Section, frozen=True):

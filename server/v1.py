@@ -298,7 +298,7 @@ async def _read_body(receive: Receive, headers: dict[str, str], settings: Settin
         raise too_large
     parts, size, more = [], 0, True
     held = int(announced) if announced.isdigit() else 0
-    if (busy := visit.hold_bytes(held)) is not None:
+    if (busy := visit.look_in() or visit.hold_bytes(held)) is not None:
         raise _busy(busy, close)
     start = trio.current_time()
     with trio.CancelScope(deadline=start + edge.body_timeout) as waiting:

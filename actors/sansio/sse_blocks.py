@@ -32,6 +32,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 _LINE_END: Final = re.compile(rb"\r\n?|\n")
+_BLANKS: Final = re.compile(rb"\s*")
+_WHITE: Final = b" \t\n\r\x0b\f"
 _COLON: Final = ord(":")
 _LETTER_D: Final = ord("d")
 
@@ -236,19 +238,23 @@ class BlockSplitter:
             self._skipping_line = False
             return
         start = self._line_start
-        line = bytes(self._block[start:])
         self._block += line_end
         self._line_start = len(self._block)
-        if line[0] == _COLON:
-            self._comments += len(line) + len(line_end)
+        if self._block[start] == _COLON:
+            self._comments += self._line_start - start
             return
         self._check_size(blocks)
-        if line.startswith(b"data:") and not self._oversize:
-            self._look_for_bare_lines(line[5:].strip(), line_end, blocks)
+        if self._block.startswith(b"data:", start):  # of one that was too large nothing is left
+            self._look_for_bare_lines(start + 5, line_end, blocks)
 
-    def _look_for_bare_lines(self, value: bytes, line_end: bytes, blocks: list[Block]) -> None:
-        done = value == b"[DONE]"
-        begins, ends = done or value.startswith(b"{"), done or value.endswith(b"}")
+    def _look_for_bare_lines(self, start: int, line_end: bytes, blocks: list[Block]) -> None:
+        """Args: start: where the last line's value begins. A line may have megabytes, so that only its ends are looked at in place."""
+        first = _BLANKS.match(self._block, start).end()  # type: ignore[union-attr]  # it always matches
+        last = len(self._block) - 1
+        while last >= first and self._block[last] in _WHITE:
+            last -= 1
+        done = last - first == 5 and self._block.startswith(b"[DONE]", first)
+        begins, ends = done or self._block.startswith(b"{", first), done or self._block.endswith(b"}", first, last + 1)
         if self._value_end and begins:
             self._bare = True
             blocks.append(bytes(self._block[: self._value_end]) + line_end)
@@ -264,7 +270,8 @@ class BlockSplitter:
 
     def _end_block(self, line_end: bytes, blocks: list[Block]) -> None:
         if not (self._oversize or self._skip_blank):
-            blocks.append(bytes(self._block) + line_end)
+            self._block += line_end
+            blocks.append(bytes(self._block))
         self._skip_blank = False
         self._clear_block()
         self._oversize = False

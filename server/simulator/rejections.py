@@ -64,7 +64,8 @@ def _flaky(ask: Ask) -> Answer:
 
 
 def _flap(ask: Ask) -> Answer:
-    return rejection(503) if int(ask.elapsed / max(ask.number("period"), 0.001)) % 2 else ok(ask)
+    over = 0 < ask.number("lasts") <= ask.elapsed
+    return ok(ask) if over or int(ask.elapsed / max(ask.number("period"), 0.001)) % 2 == 0 else rejection(503)
 
 
 def _html(ask: Ask) -> Answer:
@@ -169,7 +170,12 @@ MODELS: Final[Mapping[str, Model]] = {
     "http-429-past": Model("HTTP 429, Retry-After as a date an hour ago", _http, {"status": 429, **_NO_HINT, "retry_after": "past"}),
     "http-429-garbage": Model("HTTP 429, Retry-After: soon", _http, {"status": 429, **_NO_HINT, "retry_after": "soon"}),
     "flaky": Model("503 to the first `fails` of the same request, then ok", _flaky, {"fails": 1}, "fails"),
-    "flap": Model("up for `period` seconds, then down (503) as long, and so on", _flap, {"period": 2.0}, "period"),
+    "flap": Model(
+        "up for `period` seconds, then down (503) as long, and so on for `lasts` seconds; 0 for ever",
+        _flap,
+        {"period": 2.0, "lasts": 0.0},
+        "period",
+    ),
     "html-error": Model("an HTML error page", _html, {"status": 502}, "status"),
     "json-error-200": Model("HTTP 200 with a JSON error instead of an answer", _json_in_200),
     "error-first": Model("HTTP 200 whose first event is an error", _error_first, {"code": 503}, "code"),

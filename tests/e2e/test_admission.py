@@ -184,6 +184,30 @@ async def test_row_65_bodies_beyond_the_bound_are_shed_before_they_are_read(chun
         assert (await metrics_of(proxy))['evenflow_rejected_total{reason="memory"}'] == 1
 
 
+async def test_row_65_when_memory_is_short_new_requests_are_shed_and_running_ones_go_on(simulator: Simulator, log: LogTap) -> None:
+    tight = settings_for({"main": simulator}, admission=AdmissionSettings(max_memory=1e-9))  # what any process exceeds
+    async with running_proxy(tight, simulator) as proxy:
+        assert (await proxy.root.get("/readyz")).status == 200  # nobody is served: one is let in
+        async with proxy.client.open("count:40,pace=20") as first:
+            await first.read_until(b"data:")
+            refused = await proxy.client.ask("ok")
+            assert is_a_clean_refusal(refused)
+            assert "admission.max_memory" in refused.error["message"]
+            assert ((await proxy.root.get("/readyz")).status, (await proxy.root.get("/healthz")).status) == (503, 200)
+            assert (await proxy.admin.get("/readyz")).status == 503
+            status = (await proxy.admin.get("/status")).json
+            assert (status["ready"], status["memory"]["short"]) == (False, True)
+            assert 0 < status["memory"]["share"] < 1
+            await proxy.proxy.reconfigure(settings_for({"main": simulator}, admission=AdmissionSettings(max_memory=0)))
+            assert (await proxy.client.ask("ok")).done
+            assert (await proxy.root.get("/readyz")).status == 200
+            assert (await first.rest()).done
+        metrics = await metrics_of(proxy)
+        assert metrics['evenflow_rejected_total{reason="memory"}'] == 1
+        assert metrics["evenflow_memory_share"] > 0
+    assert [line["max_memory"] for line in log.lines if line["event"] == "memory"] == [1e-9]
+
+
 # ---- settings -----------------------------------------------------------------------------------------------------------
 
 

@@ -275,7 +275,13 @@ def test_every_metric_and_every_label_is_documented() -> None:
     metrics = make_metrics()
     run_one(metrics, everything_happened())
     metrics.breaker_transition("local", "closed", "open", "")
-    metrics.watch(breaker=lambda: make_statistics("closed"), admission=make_admission, rollout=make_rollout, open_connections=lambda: 5)
+    metrics.watch(
+        breaker=lambda: make_statistics("closed"),
+        admission=make_admission,
+        rollout=make_rollout,
+        open_connections=lambda: 5,
+        memory=lambda: 0.1,
+    )
     families = [f for f in parse_text(metrics.render()[0].decode()) if f.name.startswith("evenflow_")]
     assert len(families) >= 20
     rows = {line.split("`")[1]: line for line in DOCUMENTED.splitlines() if line.startswith("| `evenflow_")}
