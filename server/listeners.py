@@ -14,6 +14,8 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
+from .port_holder import holder_of
+
 if TYPE_CHECKING:
     from .settings import Address
 
@@ -22,7 +24,15 @@ _OTHER_DESCRIPTORS: Final = 24
 
 
 class BindError(Exception):
-    """An address cannot be listened on. The text is one line with the remedy."""
+    """An address cannot be listened on. The text is one line with the remedy.
+
+    Args:
+      setting: the name of the setting that holds the address.
+    """
+
+    def __init__(self, text: str, setting: str = "") -> None:
+        super().__init__(text)
+        self.setting = setting
 
 
 def open_listener(address: Address, setting: str, *, backlog: int, write_timeout: float) -> socket.socket:
@@ -30,17 +40,18 @@ def open_listener(address: Address, setting: str, *, backlog: int, write_timeout
 
     Args:
       address: port 0 takes a free one.
-      setting: name of the flag that changes it, for the error.
+      setting: name of the setting that holds it, `bind` or `admin_bind`, for the error.
       backlog: connections that the kernel may queue.
       write_timeout: seconds that sent bytes may stay unacknowledged before the kernel drops the connection.
 
     Raises:
       BindError: the address is taken, not ours, or not allowed.
     """
+    flag = f"--{setting.replace('_', '-')}"
     try:
         family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as exc:
-        raise BindError(f"cannot listen on {address}: {exc.strerror}; give {setting} an address of this machine") from exc
+        raise BindError(f"cannot listen on {address}: {exc.strerror}; give {flag} an address of this machine", setting) from exc
     listener = socket.socket(family, kind)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,7 +61,7 @@ def open_listener(address: Address, setting: str, *, backlog: int, write_timeout
         listener.listen(backlog)
     except OSError as exc:
         listener.close()
-        raise BindError(f"cannot listen on {address}: {_why(exc, setting)}") from exc
+        raise BindError(f"cannot listen on {address}: {_why(exc, address, flag)}", setting) from exc
     return listener
 
 
@@ -60,14 +71,15 @@ def set_write_timeout(listener: socket.socket, seconds: float) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
-def _why(exc: OSError, setting: str) -> str:
+def _why(exc: OSError, address: Address, flag: str) -> str:
     match exc.errno:
         case errno.EADDRINUSE:
-            return f"the port is in use; stop the other process or choose another with {setting}"
+            holder = holder_of(address.port)
+            return f"the port is in use{f' by {holder}' if holder else ''}; stop that process or choose another port with {flag}"
         case errno.EACCES:
-            return f"ports below 1024 need a privilege; choose another with {setting}"
+            return f"ports below 1024 need a privilege; choose another with {flag}"
         case errno.EADDRNOTAVAIL:
-            return f"this machine has no such address; correct {setting}"
+            return f"this machine has no such address; correct {flag}"
         case _:
             return os.strerror(exc.errno) if exc.errno else str(exc)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from .settings import Settings
-    from .settings_sources import Loaded
+    from .settings_loaded import Loaded
     from .simulator import Simulator
 
 __all__ = ["BindError", "Proxy", "open_proxy", "serve", "serve_dev"]

@@ -249,7 +249,7 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
 def _listening(settings: Settings) -> Iterator[tuple[socket.socket, socket.socket]]:
     """The sockets of both listeners, closed at the end, whatever happened in between."""
     open_one = partial(open_listener, backlog=settings.backlog, write_timeout=settings.timers.client_stall)
-    with open_one(Address.parse(settings.bind), "--bind") as main, open_one(Address.parse(settings.admin_bind), "--admin-bind") as admin:
+    with open_one(Address.parse(settings.bind), "bind") as main, open_one(Address.parse(settings.admin_bind), "admin_bind") as admin:
         yield main, admin
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .proxy import Proxy
     from .settings import Settings
-    from .settings_sources import Loaded
+    from .settings_loaded import Loaded
 
 _logger: Final = logging.getLogger("evenflow.reload")
 

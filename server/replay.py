@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from actors import (
     BufferPolicy,
     Complete,
@@ -31,6 +33,8 @@ from actors.sansio.chunks import AttemptEnded, AttemptsExhausted, AttemptStarted
 from actors.sansio.effects import Resume
 from actors.sansio.evidence import NEVER, Evidence
 from actors.sansio.stream_head import HeadSniffer
+
+from .terminal import Progress
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -66,6 +70,32 @@ class Replayed:
     end: Complete | Failed
     decisions: list[str]
     tally: Tally
+
+    def to_json(self, name: str) -> bytes:
+        """One line for scripts: what came of it, the counts, and the decisions as they are printed."""
+        failed = self.end.fault if isinstance(self.end, Failed) else None
+        return (
+            msgspec.json.encode(
+                {
+                    "file": name,
+                    "outcome": "done" if failed is None else "error",
+                    "code": failed.code if failed is not None else None,
+                    "message": failed.message if failed is not None else None,
+                    "status": self.status,
+                    "bytes_out": len(self.body),
+                    "events": self.tally.events,
+                    "holds": self.tally.holds,
+                    "longest_hold_ms": round(self.tally.longest_hold * 1000, 3),
+                    "repairs": dict(self.tally.repairs),
+                    "flushes": dict(self.tally.flushes),
+                    "loops": dict(self.tally.loops),
+                    "skipped": self.tally.skipped,
+                    "done_added": self.tally.done_added,
+                    "decisions": self.decisions,
+                }
+            )
+            + b"\n"
+        )
 
 
 @dataclass(slots=True)
@@ -232,16 +262,20 @@ def run_replay(
     pace_ms: float = 20.0,
     emit: bool = False,
     emit_dir: Path | None = None,
+    as_json: bool = False,
     *,
     write: Callable[[bytes], object] = sys.stdout.buffer.write,
 ) -> int:
     """The command: replay each file, print its decisions or write its bytes.
 
+    How far it is stands on standard error while nothing else is to be seen.
+
     Returns:
       The exit code: 0, or 1 if a file could not be read or written.
     """
     failed = False
-    for path in files:
+    progress = Progress(sys.stderr if len(files) > 1 and not sys.stdout.isatty() else None, "replay")
+    for path in progress.through(files):
         try:
             replayed = replay(path.read_bytes(), pace=pace_ms / 1000)
             if emit_dir is not None:
@@ -253,6 +287,8 @@ def run_replay(
             continue
         if emit:
             write(replayed.body)
+        elif as_json:
+            write(replayed.to_json(path.name))
         else:
             write(f"{path.name}\n".encode() + "".join(f"{line}\n" for line in replayed.decisions).encode("utf-8", "backslashreplace"))
     if emit:

@@ -1,8 +1,8 @@
 """Where the values come from: file, environment and flags, in rising precedence, each value with its origin.
 
-Owns reading and converting each source, their precedence, the credentials behind `key_env`, `key_file` and `env:NAME`, and the
-listing of `evenflow check`. Each source becomes a `Layer`. Layers are laid over one another, and the
-result is one `Settings`. Refuses to know what contradicts what (settings_checks.py).
+Owns reading and converting each source, their precedence, and the credentials behind `key_env`, `key_file` and `env:NAME`. Each source
+becomes a `Layer`. Layers are laid over one another, and the result is one `Settings`. Refuses to know what contradicts what
+(settings_checks.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .settings import Settings
 from .settings_checks import Problem, SettingsError, contradictions, no_upstream
 from .settings_credentials import resolve_credential, variable
 from .settings_layers import Layer, Origin, Rank
+from .settings_loaded import Loaded
 from .settings_renames import Rename, renamed_setting, renamed_variable
 from .settings_schema import (
     PREFIX,
@@ -41,12 +42,11 @@ from .settings_schema import (
     nearest,
     node_at,
     schema,
-    shown,
 )
 from .settings_toml import key_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 #: The upstream that --upstream and EVENFLOW_UPSTREAM speak of.
 _DEFAULT: Final = "default"
@@ -66,43 +66,6 @@ class Flags:
     upstream: str | None = None
     upstream_key_env: str | None = None
     allow_anonymous: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The settings of this process and where each came from.
-
-    Args:
-      warnings: one line each; what was ignored or looks wrong but may be meant.
-    """
-
-    settings: Settings
-    warnings: tuple[str, ...]
-    values: Mapping[SettingPath, tuple[object, Origin]]
-
-    def effective(self) -> Iterator[tuple[str, str, str]]:
-        """Every setting as (dotted name, value with its unit, origin); credentials masked."""
-        yield from self._listed(schema(), ())
-
-    def _listed(self, table: Table, path: SettingPath) -> Iterator[tuple[str, str, str]]:
-        for name, node in table.fields.items():
-            here = (*path, name)
-            below = list(dict.fromkeys(p[len(here)] for p in self.values if len(p) > len(here) and p[: len(here)] == here))
-            match node:
-                case Leaf():
-                    if here in self.values:
-                        value, origin = self.values[here]
-                        yield dotted(here), shown(value, node.unit), str(origin)
-                    elif not table.partial and not node.internal:
-                        yield dotted(here), shown(node.default, node.unit), "default"
-                case Table():
-                    yield from self._listed(node, here)
-                case Named() | Listed():
-                    if not below:
-                        implied = node is schema().fields["routes"] and self.settings.configured_upstreams
-                        yield dotted(here), '(none: "*" over every upstream in turn)' if implied else "(none)", "default"
-                    for part in below:
-                        yield from self._listed(node.item, (*here, part))
 
 
 def load(

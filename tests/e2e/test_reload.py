@@ -15,7 +15,7 @@ from server.main import open_proxy
 from server.reload import Reloader
 from server.settings import RouteSettings, Settings
 from server.settings_checks import Problem, SettingsError
-from server.settings_sources import Loaded
+from server.settings_loaded import Loaded
 
 from .raw_client import RawClient
 from .running_command import CONFIG, admin_of, serving

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from server.settings_checks import SettingsError
-from server.settings_sources import Flags, Loaded, load
+from server.settings_sources import Flags, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from server.settings_loaded import Loaded
 
 MAIN = '[upstreams.main]\nbase_url = "http://main/v1"\n'
 SPARE = '[upstreams.spare]\nbase_url = "http://spare/v1"\n'
@@ -32,4 +34,4 @@ def problems(tmp_path: Path, text: str | None = None, environ: Mapping[str, str]
 
 
 def origins(loaded: Loaded) -> dict[str, tuple[str, str]]:
-    return {name: (value, origin) for name, value, origin in loaded.effective()}
+    return {entry.name: (entry.text, entry.origin) for entry in loaded.effective()}

@@ -62,13 +62,13 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 SOURCES = {"--config", "--bind", "--admin-bind", "--upstream", "--upstream-key-env", "--allow-anonymous"}
 COMMANDS: dict[str, set[str]] = {
     "serve": SOURCES,
-    "check": SOURCES,
+    "check": SOURCES | {"--json"},
     "dev": {"--config", "--bind", "--admin-bind"},
     "demo": set(),
     "doctor": {"--config", "--upstream", "--model", "--skip", "--timeout", "--yes", "--json"},
     "rollout": {"--config", "--admin", "--admin-key-env", "--json"},
-    "simulate": {"--bind", "--pace", "--scenario", "--recordings", "--list"},
-    "replay": {"--pace", "--emit", "--emit-dir"},
+    "simulate": {"--bind", "--pace", "--scenario", "--recordings", "--list", "--json"},
+    "replay": {"--pace", "--emit", "--emit-dir", "--json"},
     "schema": set(),
 }
 
@@ -84,6 +84,31 @@ def test_the_names_that_others_script_against() -> None:
 def test_version() -> None:
     result = invoke("--version")
     assert (result.exit_code, result.stdout) == (0, f"evenflow {VERSION}\n")
+
+
+def test_version_for_scripts() -> None:
+    result = invoke("--version", "--json")
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["version"]) == (0, VERSION)
+    assert {"python", "system", "trio", "httpx"} <= set(told)
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["--json", "check"]])
+def test_json_without_something_to_tell_is_refused(arguments: list[str]) -> None:
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_without_a_command_there_is_help() -> None:
+    result = invoke()
+    assert result.exit_code == 2
+    assert "serve" in result.output
+
+
+def test_an_unknown_command_exits_with_2_and_names_the_nearest() -> None:
+    result = invoke("sevre")
+    assert result.exit_code == 2
+    assert "serve" in result.stderr
 
 
 def test_help() -> None:
@@ -207,6 +232,27 @@ def test_check_prints_every_value_with_its_origin_and_no_key(tmp_path: Path) -> 
     assert "canary" not in result.output
 
 
+def test_check_for_scripts(tmp_path: Path) -> None:
+    (tmp_path / "evenflow.toml").write_text('[timers]\nidle = 9\n[upstreams.a]\nbase_url = "http://a"\nkey_env = "KEY"\n', "utf-8")
+    result = invoke("check", "--json", KEY=CANARY)
+    told = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr, told["ok"]) == (0, "", True)
+    entries = {entry.pop("name"): entry for entry in told["settings"]}
+    assert entries["timers.idle"] == {"value": 9.0, "unit": "s", "origin": "evenflow.toml:2"}
+    assert entries["upstreams.a.key"] == {"value": "****6789", "unit": "", "origin": "variable KEY"}
+    assert entries["allow_anonymous"]["value"] is False
+    assert any(warning.startswith("evenflow.toml:4: upstreams.a.base_url: has no version") for warning in told["warnings"])
+    assert "canary" not in result.output
+
+
+def test_check_for_scripts_when_something_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "evenflow.toml").write_text("drian = 1\n", "utf-8")
+    result = invoke("check", "--json")
+    assert (result.exit_code, result.stderr) == (2, "")
+    problem = {"where": "evenflow.toml:1: drian", "what": "unknown setting", "remedy": "did you mean drain?"}
+    assert json.loads(result.stdout) == {"ok": False, "problems": [problem]}
+
+
 def test_check_prints_one_line_per_problem(tmp_path: Path) -> None:
     (tmp_path / "evenflow.toml").write_text('drian = 1\n[timers]\nidle = -1\n[upstreams.a]\nbase_url = "http://a/v1"\n', "utf-8")
     result = invoke("check")
@@ -242,13 +288,20 @@ def test_replay_hands_its_options_and_result_on(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(server.replay, "run_replay", run_replay)
     assert invoke("replay", "a.sse", "a.sse", "--pace", "5", "--emit-dir", "out").exit_code == 3
     assert invoke("replay", "a.sse", "--emit").exit_code == 3
-    assert seen == [((Path("a.sse"), Path("a.sse")), 5.0, False, Path("out")), ((Path("a.sse"),), 20.0, True, None)]
+    assert seen == [((Path("a.sse"), Path("a.sse")), 5.0, False, Path("out"), False), ((Path("a.sse"),), 20.0, True, None, False)]
 
 
-@pytest.mark.parametrize("arguments", [[], ["gone.sse"], ["--pace", "-1", "a.sse"], ["a.sse", "--emit", "--emit-dir", "out"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["gone.sse"], ["--pace", "-1", "a.sse"], ["a.sse", "--emit", "--emit-dir", "out"], ["a.sse", "--emit", "--json"]]
+)
 def test_replay_refuses_what_makes_no_sense(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "a.sse").write_bytes(b"")
     assert invoke("replay", *arguments).exit_code == 2
+
+
+def test_simulate_lists_its_fault_models_for_scripts() -> None:
+    told = json.loads(invoke("simulate", "--list", "--json").stdout)
+    assert told["stall"]
 
 
 def test_simulate_lists_its_fault_models() -> None:

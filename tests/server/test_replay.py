@@ -165,3 +165,16 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_replayed(files: 
     assert run_replay([files[0].with_name("absent.sse"), files[0]], write=written.append) == 1
     assert "absent.sse" in capsys.readouterr().err
     assert b"done (events 3)" in b"".join(written)
+
+
+def test_for_scripts_there_is_one_line_per_recording(tmp_path: Path) -> None:
+    chunk = '{"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}'
+    (tmp_path / "good.sse").write_text(f"data: {chunk}\n\ndata: [DONE]\n\n", "utf-8")
+    (tmp_path / "bad.sse").write_text('data: {"error": {"message": "no"}}\n\n', "utf-8")
+    written: list[bytes] = []
+    assert run_replay([tmp_path / "good.sse", tmp_path / "bad.sse"], as_json=True, write=written.append) == 0
+    good, bad = map(json.loads, written)
+    assert (good["file"], good["outcome"], good["status"], good["repairs"]) == ("good.sse", "done", 200, {})
+    assert (bad["file"], bad["outcome"], bad["status"]) == ("bad.sse", "error", 502)
+    assert bad["code"]
+    assert good["decisions"]

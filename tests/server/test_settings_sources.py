@@ -126,7 +126,7 @@ def test_any_variable_is_a_setting_or_a_warning_or_a_clear_problem(tmp_path_fact
     except SettingsError as exc:
         told = [str(exc)]
     else:
-        told = [*loaded.warnings, *(origin for _, _, origin in loaded.effective())]
+        told = [*loaded.warnings, *(entry.origin for entry in loaded.effective())]
     assert any(f"EVENFLOW_{tail}" in line for line in told)
 
 
