@@ -11,10 +11,12 @@ hypercorn's HTTP/1.1 and ASGI parts on a connection of our own (edge_protocol.py
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import socket
+import struct
 import sys
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -48,6 +50,8 @@ _READ: Final = 65_536
 _AHEAD: Final = 1024 * 1024
 #: Seconds for which a client that was refused may go on sending before its connection is closed; nginx's lingering_timeout is 5.
 _LINGER: Final = 2.0
+#: SO_LINGER (on, 0 s): a close drops what was not sent.
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Connection:
@@ -170,7 +174,10 @@ class Connection:
             pass  # as ASGI has it: what is sent to a client that left is lost without a word
         finally:
             if not written:
-                # Cancelled or broken, perhaps in the middle of a message: nothing that we could still say would be understood.
+                # Cancelled or broken, perhaps in the middle of a message: nothing that we could still say would be understood. By a RST,
+                # since otherwise the kernel goes on offering what it has, megabytes, to a client that does not read.
+                with contextlib.suppress(OSError):
+                    self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 self._stream.socket.close()
                 self._reading.cancel()
 

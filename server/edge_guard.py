@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 #: A line that continues the one before: obs-fold (RFC 9112, 5.2). A server has to refuse it or to join the lines; h11 joins.
 _FOLD: Final = re.compile(rb"\n[ \t]")
+#: No part of any value (RFC 9110, 5.5); h11 lets some of them pass, and who reads them otherwise may end a line there.
+_CONTROL: Final = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+#: Origin form, absolute form, and the asterisk of OPTIONS (RFC 9112, 3.2). A fragment is no part of any: who cuts it off asks for less.
+_TARGET: Final = re.compile(rb"/[^#]*|https?://[^#]*|\*", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
@@ -66,6 +70,8 @@ def _check_protocol(head: RequestHead) -> Refusal | None:
         return Refusal(505, "http_version_not_supported", "this listener speaks HTTP/1.1")
     if head.method == b"CONNECT":
         return Refusal(405, "method_not_allowed", "this is no forward proxy: CONNECT is not served")
+    if not _TARGET.fullmatch(head.target):
+        return Refusal(400, "malformed_request", "the request's target is neither a path nor a URL of this listener")
     if any(name == b"upgrade" for name, _ in head.headers):
         # RFC 9110, 7.8, would let us ignore it. But a proxy in front that passes it on takes the connection for a tunnel.
         told = "this listener speaks HTTP/1.1 and nothing else; send no Upgrade header (Java's HttpClient: version HTTP_1_1)"
@@ -79,6 +85,8 @@ def _check_framing(head: RequestHead) -> Refusal | None:
         return Refusal(400, "ambiguous_framing", "the request has both Transfer-Encoding and Content-Length; send one of them")
     if b"transfer-encoding" in names and head.version == b"1.0":
         return Refusal(400, "ambiguous_framing", "HTTP/1.0 knows no Transfer-Encoding; send Content-Length")
+    if _CONTROL.search(head.raw):
+        return Refusal(400, "malformed_request", "there is a control character in the request's head")
     if _FOLD.search(head.raw):
         return Refusal(400, "folded_header", "a header is continued on a second line; write it on one")
     return None

@@ -28,6 +28,8 @@ _OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz"})
 _HEADER_NAMES: Final = re.compile(r"[A-Za-z0-9,_ -]{1,2000}")
 #: What a page may read of an answer beyond its body.
 _EXPOSED: Final = b"retry-after, x-request-id, x-evenflow-upstream-request-id"
+#: What a page may send to anybody without asking first, its cookies and all (Fetch, 4.2.3: CORS-safelisted); "" is a body without a type.
+_UNASKED: Final = frozenset({"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
 #: Seconds for which a browser may remember a preflight; Chromium forgets after two hours in any case.
 _REMEMBERED: Final = b"7200"
 
@@ -55,13 +57,17 @@ class Visitors:
         return cls(hosts if address.is_loopback or edge.allowed_hosts else None, frozenset(edge.cors_origins), refused)
 
     async def answered(self, scope: Any, send: Send) -> bool:
-        """Whether the request was answered here: its Host is not ours, or it only asks what a page may do."""
+        """Whether the request was answered here: its Host is not ours, its page may not send it, or it only asks what a page may do."""
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get(b"host"), headers.get(b"origin", "")
         # Without a Host it is HTTP/1.0, which no browser speaks.
         if host is not None and self._hosts is not None and _name(host) not in self._hosts and scope["path"] not in _OPEN_TO_ALL:
             told = f"the host '{printable(host)}' is none of this proxy's names; add it to edge.allowed_hosts"
             await self._refuse(send, Refusal(421, "wrong_host", f"{told} (EVENFLOW_EDGE__ALLOWED_HOSTS)"))
+            return True
+        if scope["method"] == "POST" and origin and origin not in self._origins and _media_type(headers) in _UNASKED:
+            # Whatever else a foreign page posts, its browser asks before; this it sends at once, and whoever bears the cost is not asked.
+            await self._refuse(send, _foreign(origin))
             return True
         if scope["method"] != "OPTIONS" or not origin or b"access-control-request-method" not in headers:
             return False
@@ -70,8 +76,7 @@ class Visitors:
             await send({"type": "http.response.start", "status": 204, "headers": permission})
             await send({"type": "http.response.body", "body": b""})
         else:
-            told = f"pages of '{printable(origin)}' may not ask; add it to edge.cors_origins (EVENFLOW_EDGE__CORS_ORIGINS)"
-            await self._refuse(send, Refusal(403, "foreign_origin", told))
+            await self._refuse(send, _foreign(origin))
         return True
 
     def sending(self, scope: Any, send: Send) -> Send:
@@ -106,6 +111,15 @@ def _name(host: str) -> str:
     """The name of a Host header, without its port."""
     name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
     return name.lower()
+
+
+def _foreign(origin: str) -> Refusal:
+    told = f"pages of '{printable(origin)}' may not ask; add it to edge.cors_origins (EVENFLOW_EDGE__CORS_ORIGINS)"
+    return Refusal(403, "foreign_origin", told)
+
+
+def _media_type(headers: dict[bytes, str]) -> str:
+    return headers.get(b"content-type", "").partition(";")[0].strip().lower()
 
 
 def _permission(headers: dict[bytes, str]) -> list[tuple[bytes, bytes]]:

@@ -97,7 +97,8 @@ class V1:
             client = self._authenticate(text)
             if (hops := hops_of(text.get("x-evenflow-hops", ""))) >= MOST:
                 raise Refusal(508, TOO_MANY, CODE, "server_error")
-            _check_coding(text, path)
+            _check_coding(headers, text, path)
+            target = _target(scope, path)
             body = await _read_body(receive, text, self._services.settings, visit)
             facts = _facts(body, text, path)
             route = self._route(facts)
@@ -111,10 +112,9 @@ class V1:
         except Disconnected:
             self._services.metrics.request_answered(endpoint=path, status=499)
             return
-        query = scope.get("query_string", b"")
         request = UpstreamRequest(
             "POST",
-            path.removeprefix("/v1") + (f"?{query.decode('latin-1')}" if query else ""),
+            target,
             (*to_upstream(headers), next_hop(hops)),
             body,
             text["authorization"].encode("latin-1") if "authorization" in text else None,
@@ -269,12 +269,26 @@ def _delivery(headers: dict[str, str], route: Route) -> str:
     return asked
 
 
-def _check_coding(headers: dict[str, str], path: str) -> None:
-    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+def _target(scope: dict[str, Any], path: str) -> str:
+    """Path and query as they go up, below an upstream's base_url: as they came, still encoded, so that nothing in them means more up there.
+
+    Args:
+      path: the decoded one, by which the request is judged.
+    """
+    raw: str = scope["raw_path"].decode("ascii").rstrip("/")
+    # Many servers take "\\" for "/". A path that led out of the base_url would reach, with its credential, what nobody configured.
+    if {".", ".."} & set(re.split(r"[/\\]", path)) or not path.isprintable() or not f"{raw}/".startswith("/v1/"):
+        raise Refusal(400, "the path must be plain: no '.' or '..' in it, no control character, and /v1 not encoded", "invalid_path")
+    query = scope.get("query_string", b"")
+    return (path if path in COMPLETIONS else raw).removeprefix("/v1") + (f"?{query.decode('latin-1')}" if query else "")
+
+
+def _check_coding(fields: list[tuple[bytes, bytes]], headers: dict[str, str], path: str) -> None:
+    if any(name == b"content-encoding" and value.lower() not in (b"", b"identity") for name, value in fields):
         raise Refusal(415, "a compressed request body is not accepted; send it without content-encoding", None)
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if path in COMPLETIONS and media_type != "application/json":
-        # Asking for this type also makes a browser send a preflight first, so that no foreign page can post here.
+        # Asking for this type also makes a browser send a preflight first; elsewhere edge_origins.py keeps foreign pages out.
         raise Refusal(415, f"content-type must be application/json, not {media_type[:80] or 'absent'!r}", None)
 
 

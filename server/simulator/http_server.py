@@ -118,6 +118,7 @@ class _Connection:
                     at,
                     model=reply.model,
                     answer=reply.answered_by,
+                    target=request.target,
                 )
                 try:
                     kept = await self._play_watched(answer, seen)

@@ -45,6 +45,7 @@ class Seen:
       headers: lower-case names; credentials only as "...last4".
       body: the first 8 KiB of the body; `body_bytes` is its full length.
       attempt: the value of x-evenflow-attempt, "" without one.
+      target: path and query as the request line has them; `path` is decoded.
       events: events written to the socket so far.
     """
 
@@ -60,6 +61,7 @@ class Seen:
     model: str = ""
     answer: str = ""
     attempt: str = ""
+    target: str = ""
     events: int = 0
     began: float | None = None
     began_ns: int | None = None
@@ -121,6 +123,7 @@ class Observer:
         *,
         model: str = "",
         answer: str = "",
+        target: str = "",
     ) -> Seen:
         """A request is here whole.
 
@@ -133,7 +136,9 @@ class Observer:
         told = dict(headers)
         for name in _CREDENTIALS & told.keys():
             told[name] = f"...{told[name][-4:]}"
-        seen = Seen(self._serial, connection, method, path, told, body[:_BODY_KEPT], len(body), *at, model=model, answer=answer)
+        seen = Seen(
+            self._serial, connection, method, path, told, body[:_BODY_KEPT], len(body), *at, model=model, answer=answer, target=target
+        )
         seen.attempt = told.get("x-evenflow-attempt", "")
         self.seen.append(seen)
         self._live.add(seen)

@@ -9,6 +9,7 @@ import pytest
 from actors.routes import Secret
 
 from .raw_client import CLIENT_KEY
+from .raw_connection import connected, request
 from .running_proxy import running_proxy, settings_for
 
 if TYPE_CHECKING:
@@ -135,6 +136,14 @@ async def test_row_50_the_wrong_content_type(kind: str, proxy: RunningProxy, sim
 
 async def test_a_compressed_body_is_refused(proxy: RunningProxy, simulator: Simulator) -> None:
     refused(await proxy.client.post(CHAT, GOOD, headers={"content-encoding": "gzip"}), simulator, 415)
+
+
+@pytest.mark.parametrize("last", [b"gzip", b"identity"])
+async def test_of_two_codings_none_hides_the_other(last: bytes, proxy: RunningProxy, simulator: Simulator) -> None:
+    async with connected(proxy.base_url) as connection:
+        await connection.send(request(GOOD, b"Content-Encoding: gzip", b"Content-Encoding: " + last))
+        assert (await connection.response()).status == 415
+    assert simulator.observer.requests == 0
 
 
 async def test_a_content_type_with_a_charset_is_fine(proxy: RunningProxy) -> None:

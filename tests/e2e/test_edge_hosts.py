@@ -16,6 +16,7 @@ from .running_proxy import running_proxy, settings_for
 if TYPE_CHECKING:
     from server.simulator import Simulator
 
+    from .raw_client import Answer
     from .running_proxy import RunningProxy
 
 OK = asking("ok")
@@ -138,6 +139,33 @@ async def test_a_listed_page_can_read_why_it_was_refused(simulator: Simulator) -
     async with running_proxy(settings_for({"main": simulator}, edge=edge), simulator) as proxy:
         answer = await RawClient(proxy.base_url, "wrong").post("/chat/completions", OK, headers={"origin": PAGE.decode()})
         assert (answer.status, answer.header("access-control-allow-origin")) == (401, PAGE.decode())
+
+
+SIMPLE = ["text/plain", "Text/Plain;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+
+
+async def posted(proxy: RunningProxy, kind: str, origin: str, path: str = "/embeddings") -> Answer:
+    return await proxy.client.post(path, asking("ok"), headers={"content-type": kind, "origin": origin})
+
+
+@pytest.mark.parametrize("kind", SIMPLE)
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:3000"])
+async def test_what_a_page_may_send_without_asking_first_is_refused_of_one_that_is_not_listed(
+    kind: str, origin: str, proxy: RunningProxy, simulator: Simulator
+) -> None:
+    answer = await posted(proxy, kind, origin)
+    assert (answer.status, answer.error["code"]) == (403, "foreign_origin")
+    assert "edge.cors_origins" in answer.error["message"]
+    assert simulator.observer.requests == 0
+
+
+@pytest.mark.parametrize("kind", SIMPLE)
+async def test_a_listed_page_and_whoever_is_no_page_may_send_it(kind: str, simulator: Simulator) -> None:
+    edge = EdgeSettings(cors_origins=(PAGE.decode(),))
+    async with running_proxy(settings_for({"main": simulator}, edge=edge), simulator) as proxy:
+        for origin in (PAGE.decode(), ""):
+            assert (await posted(proxy, kind, origin)).status == 200
+        assert (await posted(proxy, "application/json", "app://some.editor")).status == 200  # its browser would have asked before
 
 
 async def test_header_names_that_are_none_are_not_repeated(simulator: Simulator) -> None:

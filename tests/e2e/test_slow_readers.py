@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from .running_command import admin_of, serving
-from .running_proxy import eventually, running_proxy, settings_for
+from .running_proxy import eventually, running_proxy, settings_for, upstream_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from server.simulator import Simulator
 
     from .running_command import Command
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 BOTH_ENGINES = pytest.mark.parametrize("engine", ["actors", "relay"])
 #: 250 MB, if anybody took it.
 FLOOD = "big:events=5000,size=50000"
+SOCKETS = Path("/proc/net/tcp")
 #: What may be under way for one client: the kernel's buffers of two connections (4 to 6 MiB each at most, on Linux), and ours.
 UNDER_WAY = 16 * 1024 * 1024
 
@@ -84,6 +84,28 @@ async def test_row_44_upstream_and_permit_are_free_after_the_stall(engine: str, 
                 await simulator.observer.wait_for(lambda observer: observer.closes == 1)
             await eventually(lambda: proxy.circuit("main").permits_out == 0)
     assert [line["termination"][0] for line in log.requests()] == ["c"]
+
+
+@pytest.mark.skipif(not SOCKETS.exists(), reason="Linux tells of its sockets")
+@BOTH_ENGINES
+async def test_row_44_the_kernel_keeps_nothing_for_a_client_that_was_given_up(engine: str, simulator: Simulator) -> None:
+    """Closed in the usual way, a socket goes on offering its megabytes to a client that lives and does not read, for minutes."""
+    upstream = upstream_of(simulator, timers={"client_stall": 0.2})
+    settings = settings_for({"main": upstream}, engine=engine, timers={"client_stall": 60.0})  # the kernel's own patience
+    async with running_proxy(settings, simulator) as proxy:
+        async with proxy.client.open(FLOOD, receive_buffer=8192) as stalled:
+            await stalled.read_until(b"data: ")
+            assert served(proxy)
+            await eventually(lambda: not served(proxy), lambda: served(proxy))
+            with pytest.raises(trio.BrokenResourceError):
+                await stalled.half_close()
+
+
+def served(proxy: RunningProxy) -> list[str]:
+    """The kernel's rows for our end of the main listener's connections, those that are closed and not over included."""
+    port = f":{proxy.client.address[1]:04X}"
+    rows = [line.split() for line in SOCKETS.read_text().splitlines()[1:]]
+    return [" ".join(row[1:5]) for row in rows if row[1].endswith(port) and not row[2].endswith(":0000")]
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has it")
