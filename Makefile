@@ -9,7 +9,7 @@ VENV := .venv
 ASYNC_IGNORED := ASYNC106,ASYNC109,ASYNC111,ASYNC114,ASYNC120,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 BIN := $(VENV)/bin
 
-.PHONY: demo dev test lint types check-style unit load failover soak eval calibrate lock clean help
+.PHONY: demo dev test lint types check-style unit load failover soak bench eval calibrate lock clean help
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
@@ -18,6 +18,7 @@ help:
 	@echo "make load    1,000 streams at once, and how fast a client's leaving reaches the upstream"
 	@echo "make failover  sixteen faults of an upstream at their real speed, against docs/examples/failover.toml (75 s)"
 	@echo "make soak    mixed traffic with faults; at the end everything is back where it was (ARGS=\"--minutes 60\")"
+	@echo "make bench   what a chunk and a request cost, beside nginx and a bare relay (ARGS=\"--scenario paced-100 --peers naive\")"
 	@echo "make eval    how often each shape of stutter is repaired, and that nothing else is touched"
 	@echo "make calibrate  the odds behind each weight of the detector, measured anew"
 	@echo "make lock    renew the hash-locked requirements"
@@ -49,6 +50,9 @@ failover: $(VENV)/run.stamp
 
 soak: $(VENV)/run.stamp
 	$(BIN)/python -m bench.soak $(ARGS)
+
+bench: $(VENV)/run.stamp
+	$(BIN)/python -m bench.compare $(ARGS)
 
 eval: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.stutter_eval $(ARGS)
