@@ -6,6 +6,7 @@ SIGTERM and SIGINT end it in order (proxy.py says which), a second one at once; 
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import textwrap
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ from .listeners import BindError, raise_descriptor_limit
 from .log import configure_logging, log_stopping, register_secrets
 from .proxy import Proxy, open_proxy, secrets_of
 from .reload import Reloader
+from .sd_notify import Notifier
 from .settings import UpstreamSettings
 from .simulator import FAULTS, open_simulator
 from .version import VERSION
@@ -54,13 +56,15 @@ async def serve(
 async def _until_signalled(
     settings: Settings, announce: Callable[[Proxy], None], load: Callable[[], Loaded] | None, task_status: trio.TaskStatus[Proxy]
 ) -> None:
-    stop, watchdog = trio.Event(), ExitWatchdog()
+    stop, watchdog, notifier = trio.Event(), ExitWatchdog(), Notifier.from_environment(os.environ)
     with trio.open_signal_receiver(*_signals(reload=load is not None)) as signals, trio.CancelScope() as at_once:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(notifier.feed_watchdog)
             async with open_proxy(settings) as proxy:
                 reloader = Reloader(proxy, load) if load is not None else None
-                nursery.start_soon(_obey, signals, proxy, reloader, stop, at_once, watchdog)
+                nursery.start_soon(_obey, signals, proxy, reloader, stop, at_once, watchdog, notifier)
                 announce(proxy)
+                notifier.ready(f"listens on {proxy.base_url}")
                 task_status.started(proxy)
                 await stop.wait()
             nursery.cancel_scope.cancel()
@@ -78,13 +82,14 @@ async def _obey(
     stop: trio.Event,
     at_once: trio.CancelScope,
     watchdog: ExitWatchdog,
+    notifier: Notifier,
 ) -> None:
     async with trio.open_nursery() as nursery:
         async for number in signals:
             name = signal.Signals(number).name
             if name == "SIGHUP":
                 if reloader is not None and not stop.is_set():
-                    nursery.start_soon(reloader.reload)
+                    nursery.start_soon(_reload, reloader, notifier, proxy.base_url)
             elif stop.is_set():
                 watchdog.arm(_MARGIN)
                 at_once.cancel()
@@ -92,7 +97,14 @@ async def _obey(
                 settings = proxy.services.settings
                 log_stopping(name, len(proxy.services.readiness.running), settings.drain)
                 watchdog.arm(settings.drain_notice + settings.drain + _MARGIN)
+                notifier.stopping(f"gives running streams up to {settings.drain:g} s")
                 stop.set()
+
+
+async def _reload(reloader: Reloader, notifier: Notifier, base_url: str) -> None:
+    notifier.reloading()
+    await reloader.reload()
+    notifier.ready(f"listens on {base_url}")
 
 
 def prepare_process(settings: Settings) -> None:

@@ -1,0 +1,54 @@
+"""The real command under a socket like systemd's: what it says from its start to its end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from .raw_client import CLIENT_KEY, UPSTREAM_KEY
+from .running_command import CONFIG, PATIENCE, command
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from server.simulator import Simulator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+
+
+@pytest.fixture
+async def listener(tmp_path: Path) -> AsyncIterator[trio.socket.SocketType]:
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as opened:
+        await opened.bind(str(tmp_path / "notify"))
+        yield opened
+
+
+async def until(listener: trio.socket.SocketType, wanted: str) -> list[str]:
+    """What was told before, the watchdog's beats left out, and `wanted`."""
+    told: list[str] = []
+    with trio.fail_after(PATIENCE):
+        while wanted not in told:
+            told += [line for line in (await listener.recv(4096)).decode().split("\n") if line != "WATCHDOG=1" or wanted == line]
+    return told
+
+
+async def test_from_ready_to_stopping(simulator: Simulator, tmp_path: Path, listener: trio.socket.SocketType) -> None:
+    (tmp_path / "evenflow.toml").write_text(CONFIG.format(drain=1, more="", upstream=simulator.base_url))
+    variables = {"UP_KEY": UPSTREAM_KEY, "CALLERS": CLIENT_KEY, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+    async with command("serve", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0", cwd=tmp_path, variables=variables) as running:
+        assert (await until(listener, "READY=1"))[0] == "READY=1"
+        url = await running.until_said(r"listens on (\S+)")
+        assert url[1].startswith("http://127.0.0.1:")
+        await until(listener, "WATCHDOG=1")
+        running.process.send_signal(signal.SIGHUP)
+        reloaded = await until(listener, "READY=1")
+        assert "RELOADING=1" in reloaded
+        running.process.terminate()
+        await until(listener, "STOPPING=1")
+        assert await running.ended() == 0
