@@ -22,6 +22,7 @@ from .sansio.smart_buffer import BufferPolicy, SmartBuffer
 from .sansio.stream_machine import StreamMachine
 from .sansio.stream_policy import StreamPolicy
 from .sansio.stuttering_detector import StutteringDetector, StutterPolicy
+from .sansio.trace import Trace
 from .sansio.upstream_history import Learned, UpstreamHistory
 from .shadow import Shadow, ShadowVerdict
 from .stream_processor import StreamProcessor
@@ -82,6 +83,7 @@ __all__ = [
     "StutteringDetector",
     "Tally",
     "Timers",
+    "Trace",
     "Upstream",
     "UpstreamClient",
     "UpstreamError",

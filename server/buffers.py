@@ -14,7 +14,7 @@ from actors import BufferPolicy, LoopGuard, LoopPolicy, SmartBuffer, StutteringD
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from actors import Learned
+    from actors import Learned, Trace
 
     from .settings import Settings
 
@@ -39,10 +39,10 @@ class Buffers:
                 history = before._parts[name][1]
             self._parts[name] = (policy, history, limits)
 
-    def __call__(self, upstream: str) -> SmartBuffer:
-        """A new buffer for one attempt at an upstream."""
+    def __call__(self, upstream: str, trace: Trace | None = None) -> SmartBuffer:
+        """A new buffer for one attempt at an upstream, watched by `trace`."""
         policy, history, limits = self._parts[upstream]
-        return SmartBuffer(StutteringDetector(policy, history), limits)
+        return SmartBuffer(StutteringDetector(policy, history, trace), limits)
 
     def learned(self, now: float) -> dict[str, Learned]:
         """What is known of each upstream."""

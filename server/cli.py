@@ -24,9 +24,10 @@ from .settings_sources import Flags, load
 from .version import VERSION, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .settings_loaded import Loaded
+    from .simulator import Recording, Scenario
 
 
 def _address(_context: click.Context, _parameter: click.Parameter, text: str) -> Address:
@@ -101,43 +102,32 @@ def demo() -> int:
 )
 @click.option("--pace", metavar="MS", type=click.FloatRange(min=0), default=20.0, show_default=True, help="time between two events")
 @click.option("--scenario", metavar="FILE", type=click.Path(path_type=Path), help="which fault answers which request, by their order")
-@click.option("--recordings", metavar="DIR", type=click.Path(path_type=Path), help="folder of .sse files for the models recording:NAME")
+@click.option("--recordings", metavar="DIR", type=click.Path(path_type=Path), help="folder of .sse and .flight files for recording:NAME")
 @click.option("--list", "list_faults", is_flag=True, help="print the fault models and exit")
 @click.option("--json", "as_json", is_flag=True, help="with --list: as JSON, for scripts")
 def simulate(address: Address, pace: float, scenario: Path | None, recordings: Path | None, list_faults: bool, as_json: bool) -> None:
     """Run an OpenAI-compatible upstream that misbehaves as the model's name says."""
     from . import simulator
+    from .flights.playback import NoFlight, read_flights
 
     if list_faults:
         click.echo(json.dumps(dict(simulator.FAULTS), indent=2) if as_json else simulator.faults_table().rstrip("\n"))
         return
     try:
         steps = simulator.load_scenario(scenario) if scenario is not None else None
-        bodies = simulator.read_recordings(recordings) if recordings is not None else None
+        bodies = {**simulator.read_recordings(recordings), **read_flights(recordings)} if recordings is not None else None
+    except NoFlight as exc:
+        raise CannotStart(f"--recordings: {exc}") from None
     except simulator.ScenarioError as exc:
         raise CannotStart(f"--scenario: {exc}") from None
     except OSError as exc:
         raise CannotStart(f"--recordings: cannot read {exc.filename}: {exc.strerror}; correct the path or its permissions") from None
 
-    async def run() -> None:
-        async with trio.open_nursery() as nursery:
-            start = functools.partial(simulator.serve_simulator, address.host, address.port, pace=pace / 1000)
-            running = await nursery.start(functools.partial(start, scenario=steps, recordings=bodies))
-            click.echo(f"simulator: base_url {running.base_url}, report {running.url}/_simulator/report; Ctrl-C ends it", err=True)
-
-    try:
-        trio.run(run)
-    except* OSError as group:
-        failure = innermost(group)
-    else:
-        return
-    # The system's own words for the number; trio adds the address to the text, which stands there already.
-    told = os.strerror(failure.errno) if isinstance(failure, OSError) and failure.errno else failure
-    raise CannotStart(f"--bind: cannot listen on {address}: {told}; choose another with --bind HOST:PORT")
+    _run_simulator(address, pace, steps, bodies)
 
 
 @evenflow.command()
-@click.argument("files", metavar="FILE.sse...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--pace", metavar="MS", type=click.FloatRange(min=0), default=20.0, show_default=True, help="simulated time between two events"
 )
@@ -146,8 +136,23 @@ def simulate(address: Address, pace: float, scenario: Path | None, recordings: P
     "--emit-dir", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="the same, one file per input, same names"
 )
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per recording and line, for scripts")
-def replay(files: tuple[Path, ...], pace: float, emit: bool, emit_dir: Path | None, as_json: bool) -> int:
-    """Run recorded streams through the pipeline offline and print each decision."""
+@click.option(
+    "--serve", "address", metavar="HOST:PORT", help="be an upstream that answers all with the first FILE, a flight at its original pace"
+)
+def replay(files: tuple[Path, ...], pace: float, emit: bool, emit_dir: Path | None, as_json: bool, address: str | None) -> int:
+    """Run recorded streams (.sse) through the pipeline offline and print each decision; show a .flight as a timeline."""
+    if address is not None:
+        from .flights.playback import NoFlight, always
+
+        try:
+            steps, bodies = always(files[0])
+            place = Address.parse(address)
+        except (NoFlight, OSError) as exc:
+            raise CannotStart(str(exc)) from None
+        except ValueError as exc:
+            raise CannotStart(f"--serve: {exc}") from None
+        _run_simulator(place, pace, steps, bodies)
+        return 0
     if emit and emit_dir is not None:
         raise click.UsageError("--emit and --emit-dir exclude each other")
     if emit and as_json:
@@ -201,6 +206,26 @@ def rollout(config: str | None, percent: float | None, url: str | None, admin_ke
     except NoAnswer as failure:
         raise CannotStart(str(failure)) from None
     click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() if as_json else table(report))
+
+
+def _run_simulator(address: Address, pace: float, steps: Scenario | None, bodies: Mapping[str, Recording] | None) -> None:
+    from . import simulator
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            start = functools.partial(simulator.serve_simulator, address.host, address.port, pace=pace / 1000)
+            running = await nursery.start(functools.partial(start, scenario=steps, recordings=bodies))
+            click.echo(f"simulator: base_url {running.base_url}, report {running.url}/_simulator/report; Ctrl-C ends it", err=True)
+
+    try:
+        trio.run(run)
+    except* OSError as group:
+        failure = innermost(group)
+    else:
+        return
+    # The system's own words for the number; trio adds the address to the text, which stands there already.
+    told = os.strerror(failure.errno) if isinstance(failure, OSError) and failure.errno else failure
+    raise CannotStart(f"--bind: cannot listen on {address}: {told}; choose another with --bind HOST:PORT")
 
 
 evenflow.add_command(check)

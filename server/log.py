@@ -177,38 +177,15 @@ def printable(text: str, limit: int = FIELD_LIMIT) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def log_outcome(
-    outcome: Outcome,
-    *,
-    request_id: str,
-    route: str,
-    model: str,
-    engine: str,
-    endpoint: str,
-    client: str | None,
-    stream: bool,
-) -> None:
-    """Write the canonical line of one finished request: `stream`, or `request` if the client asked for no stream.
-
-    Args:
-      endpoint: path, with or without its `/v1/`.
-      route: pattern of the route that served it.
-      model: as the client named it.
-      client: id of the client key, None without one.
-    """
+def outcome_facts(outcome: Outcome) -> dict[str, object]:
+    """How a request ended and what was counted, ready for JSON: the part of its line that comes from the outcome alone."""
     tally, fault = outcome.tally, outcome.fault
-    fields: dict[str, object] = {
-        "id": request_id,
+    return {
         "outcome": outcome.end.value,
         "termination": outcome.termination,
         "status": outcome.status,
-        "endpoint": endpoint.removeprefix("/v1/"),
-        "model": model,
-        "route": route,
         "upstream": outcome.upstream,
         "attempts": tally.attempts,
-        "engine": engine,
-        "client": client,
         "fault": fault.kind.value if fault is not None else None,
         "fault_message": fault.message if fault is not None else None,
         "setting": (fault.setting or None) if fault is not None else None,
@@ -228,6 +205,36 @@ def log_outcome(
         "replayed": tally.replayed,
         "resumes": {f"{strategy} {result}": count for (strategy, result), count in tally.resumes.items()},
         "done_added": tally.done_added,
+    }
+
+
+def log_outcome(
+    outcome: Outcome,
+    *,
+    request_id: str,
+    route: str,
+    model: str,
+    engine: str,
+    endpoint: str,
+    client: str | None,
+    stream: bool,
+) -> None:
+    """Write the canonical line of one finished request: `stream`, or `request` if the client asked for no stream.
+
+    Args:
+      endpoint: path, with or without its `/v1/`.
+      route: pattern of the route that served it.
+      model: as the client named it.
+      client: id of the client key, None without one.
+    """
+    fields: dict[str, object] = {
+        "id": request_id,
+        "endpoint": endpoint.removeprefix("/v1/"),
+        "model": model,
+        "route": route,
+        "engine": engine,
+        "client": client,
+        **outcome_facts(outcome),
     }
     log = _logger.warning if outcome.end is End.ERROR else _logger.info
     log("stream" if stream else "request", **fields)

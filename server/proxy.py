@@ -18,6 +18,7 @@ import random as random_module
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -31,6 +32,7 @@ from .buffers import Buffers
 from .client_keys import KeyRing
 from .edge_connection import MOST_ACCEPTORS, open_edge
 from .edge_origins import Visitors
+from .flights import FlightRecorder
 from .listeners import BindError, connection_limit, open_listener, set_write_timeout
 from .log import configure_logging, dropped_lines, log_breaker_transition, register_secrets
 from .memory import memory_of_this_process
@@ -176,6 +178,7 @@ class Proxy:
                 {"model": route.pattern, "upstreams": [{"upstream": c.upstream.name, "model": c.model} for c in route.candidates]}
                 for route in self.services.routes.routes
             ],
+            "recorder": asdict(self.services.recorder.statistics()) if self.services.recorder is not None else None,
             "client_keys": len(settings.client_keys),
             "config_reloads": asdict(self.reloads),
         }
@@ -200,7 +203,7 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
         metrics.breaker_transition(upstream, before, after, reason)
         log_breaker_transition(upstream, before, after, reason)
 
-    with _listening(settings) as (main_socket, admin_socket):
+    with _listening(settings) as (main_socket, admin_socket), _recording(settings) as recorder:
         async with (
             open_circuit_breaker(
                 settings.breaker_policies(), random=random, budget=settings.retry_budget(), on_transition=on_transition
@@ -220,6 +223,7 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
                 random,
                 Admission(settings.admission_policy(), _slots(upstreams), random=random, beyond=memory.beyond),
                 Rollout(settings.streaming),
+                recorder,
             )
             proxy = Proxy(services, _url(admin_socket), (main_socket, admin_socket), memory)
             readiness = services.readiness
@@ -251,6 +255,21 @@ def _listening(settings: Settings) -> Iterator[tuple[socket.socket, socket.socke
     open_one = partial(open_listener, backlog=settings.backlog, write_timeout=settings.timers.client_stall)
     with open_one(Address.parse(settings.bind), "bind") as main, open_one(Address.parse(settings.admin_bind), "admin_bind") as admin:
         yield main, admin
+
+
+@contextmanager
+def _recording(settings: Settings) -> Iterator[FlightRecorder | None]:
+    """The flight recorder, if one is wanted; what waits is written at the end."""
+    wanted = settings.recorder
+    if not wanted.directory:
+        yield None
+        return
+    directory = Path(wanted.directory).expanduser()
+    recorder = FlightRecorder(directory, streams=wanted.streams, most=wanted.max_bytes, redact=wanted.text == "redacted")
+    try:
+        yield recorder
+    finally:
+        recorder.close()
 
 
 @asynccontextmanager

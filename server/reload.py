@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("evenflow.reload")
 
-#: Belongs to a listening socket, which exists already.
-_NEEDS_RESTART: Final = ("bind", "admin_bind", "backlog")
+#: Belongs to a listening socket or a thread, which exists already.
+_NEEDS_RESTART: Final = ("bind", "admin_bind", "backlog", "recorder")
 #: The same, of `edge`: handed to every connection of a listener.
 _EDGE_NEEDS_RESTART: Final = ("max_headers", "max_header_bytes", "max_target", "header_timeout", "keepalive_timeout")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,6 +34,8 @@ from actors.sansio.effects import Resume
 from actors.sansio.evidence import NEVER, Evidence
 from actors.sansio.stream_head import HeadSniffer
 
+from .flights.flight_file import NoFlight, is_flight, read_flight
+from .flights.timeline import timeline
 from .terminal import Progress
 
 if TYPE_CHECKING:
@@ -277,12 +279,19 @@ def run_replay(
     progress = Progress(sys.stderr if len(files) > 1 and not sys.stdout.isatty() else None, "replay")
     for path in progress.through(files):
         try:
+            if is_flight(path):
+                write(_shown(path, as_json))
+                continue
             replayed = replay(path.read_bytes(), pace=pace_ms / 1000)
             if emit_dir is not None:
                 emit_dir.mkdir(parents=True, exist_ok=True)
                 (emit_dir / path.name).write_bytes(replayed.body)
         except OSError as exc:
             print(f"evenflow: {exc.filename}: {exc.strerror}", file=sys.stderr)
+            failed = True
+            continue
+        except NoFlight as exc:
+            print(f"evenflow: {exc}", file=sys.stderr)
             failed = True
             continue
         if emit:
@@ -294,3 +303,11 @@ def run_replay(
     if emit:
         sys.stdout.flush()
     return int(failed)
+
+
+def _shown(path: Path, as_json: bool) -> bytes:
+    """A flight has decided already: it is shown as it was."""
+    flight = read_flight(path)
+    if as_json:
+        return msgspec.json.encode({"file": path.name, **asdict(flight)}) + b"\n"
+    return "".join(f"{line}\n" for line in (path.name, *timeline(flight))).encode("utf-8", "backslashreplace")

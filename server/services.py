@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .buffers import Buffers
     from .client_keys import KeyRing
+    from .flights import FlightRecorder
     from .metrics import Metrics
     from .rollout import Rollout
     from .settings import Settings
@@ -62,6 +63,7 @@ class Services:
       random: uniform in [0, 1).
       admission: who is served and who waits; the same under every configuration.
       rollout: which engine serves a stream; the same under every configuration.
+      recorder: of flights, None if none are kept.
       readiness: the same under every configuration.
     """
 
@@ -76,6 +78,7 @@ class Services:
     random: Callable[[], float]
     admission: Admission
     rollout: Rollout
+    recorder: FlightRecorder | None = None
     readiness: Readiness = field(default_factory=Readiness)
 
     @property

@@ -319,6 +319,19 @@ class LogSettings(_Section, frozen=True):
     level: Annotated[Literal["debug", "info", "warning", "error"], _text("least severity that is written")] = "info"
 
 
+class RecorderSettings(_Section, frozen=True):
+    """The flight recorder: what the last streams did, chunk by chunk, in files for `evenflow replay`."""
+
+    directory: Annotated[
+        str, _text("where the files go, readable by this user alone; none: nothing is recorded", "/var/lib/evenflow/flights")
+    ] = ""
+    streams: Annotated[int, _count("files kept; the oldest is removed", "files")] = 200
+    max_bytes: Annotated[int, _count("kept of one stream's chunks; of further ones the length", "bytes", ge=0)] = 262144
+    text: Annotated[
+        Literal["redacted", "full"], _text("redacted replaces every letter and digit of every text; full keeps what models and users said")
+    ] = "redacted"
+
+
 class UpstreamSettings(_Section, frozen=True, kw_only=True):
     """One base URL with one credential; two keys are two upstreams."""
 
@@ -418,6 +431,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     edge: EdgeSettings = field(default_factory=EdgeSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    recorder: RecorderSettings = field(default_factory=RecorderSettings)
     configured_upstreams: dict[str, UpstreamSettings] = field(default_factory=dict, name="upstreams")
     configured_routes: tuple[RouteSettings, ...] = field(default=(), name="routes")
 

@@ -35,8 +35,9 @@ from actors import (
 )
 
 from .buffers import guard_factory
+from .flights import RecordedMachine
 from .hops import CODE, MOST, TOO_MANY, hops_of, next_hop
-from .log import log_outcome
+from .log import log_outcome, outcome_facts
 from .outlets import AsgiOutlet
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from actors import Outcome, Rejection, Route, Visit
 
+    from .flights import Flight
     from .rollout import Engine
     from .services import Services
     from .settings import Settings
@@ -122,8 +124,10 @@ class V1:
         streamed = facts.stream and path in COMPLETIONS
         engine = self._services.rollout.engine(client or request_id) if streamed else "relay"
         shadow = self._shadow(facts, route) if streamed and engine == "relay" and self._services.rollout.shadowing else None
+        recorder = self._services.recorder if engine == "actors" else None
+        flight = recorder.open(trio.current_time(), _flight_facts(request_id, path, facts, route, engine)) if recorder is not None else None
         processor = self._processor(
-            request, facts, route, engine, request_id, path, visit, shadow, retrying=_is_retry(text), whole=delivery == "whole"
+            request, facts, route, engine, request_id, path, visit, shadow, flight, retrying=_is_retry(text), whole=delivery == "whole"
         )
         self._services.metrics.request_started(stream=facts.stream)
         self._services.readiness.begin(processor)
@@ -145,6 +149,8 @@ class V1:
             if streamed:
                 self._services.rollout.ended(outcome, engine, trio.current_time())
             self._services.metrics.request_ended(outcome, endpoint=path, engine=engine, stream=facts.stream)
+            if flight is not None and recorder is not None:
+                recorder.close_flight(flight, outcome_facts(outcome))
             log_outcome(
                 outcome,
                 request_id=request_id,
@@ -174,6 +180,12 @@ class V1:
             )
         return route
 
+    def _machine(self, policy: StreamPolicy, tally: Tally, now: float, flight: Flight | None) -> StreamMachine:
+        buffers = self._services.buffers
+        if flight is None:
+            return StreamMachine(policy, buffers, tally, now, open_guard=self._open_guard)
+        return RecordedMachine(policy, lambda upstream: buffers(upstream, flight), tally, now, flight, self._open_guard)
+
     def _shadow(self, facts: RequestFacts, route: Route) -> Shadow:
         """What looks at a relayed stream as the actors would; the relay keeps the time."""
         services = self._services
@@ -200,6 +212,7 @@ class V1:
         path: str,
         visit: Visit,
         shadow: Shadow | None,
+        flight: Flight | None,
         *,
         retrying: bool,
         whole: bool,
@@ -238,8 +251,13 @@ class V1:
             keepalive_interval=route.timers.keepalive_interval,
             total=route.timers.total,
         )
-        machine = StreamMachine(policy, services.buffers, tally, now, open_guard=self._open_guard)
+        machine = self._machine(policy, tally, now, flight)
         return StreamProcessor(attempts, machine, headers, max_event=services.settings.max_event, tally=tally)
+
+
+def _flight_facts(request_id: str, path: str, facts: RequestFacts, route: Route, engine: str) -> dict[str, object]:
+    endpoint = path.removeprefix("/v1/")
+    return {"id": request_id, "endpoint": endpoint, "model": facts.model[:200], "route": route.pattern, "engine": engine}
 
 
 async def _watch_disconnect(receive: Receive, processor: StreamProcessor | RelayProcessor, outlet: AsgiOutlet) -> None:

@@ -35,6 +35,7 @@ EXCEPTIONS: Final = {
         "server.doctor.observation",
         "actors.sansio",
     ): "the doctor reads answers with the parser and the detector, without the actors around them",
+    ("server.flights.flight", "actors.sansio"): "a flight is a trace of the machine, and names what it is told",
     ("server.doctor.probes", "actors.sansio"): "and asks for continuations as a resume does",
 }
 #: Files of more than 400 lines, each with its reason.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .faults import FAULTS, faults_table
 from .observer import Ending, Observer, Seen
-from .recordings import read_recordings
+from .recordings import Recording, read_recordings
 from .scenario import Scenario, ScenarioError, ScenarioStep, load_scenario, parse_scenario
 from .service import Simulator, open_simulator, serve_simulator
 
@@ -20,6 +20,7 @@ __all__ = [
     "FAULTS",
     "Ending",
     "Observer",
+    "Recording",
     "Scenario",
     "ScenarioError",
     "ScenarioStep",

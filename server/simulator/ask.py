@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
 
+    from .recordings import Recording
     from .wire import Answer
 
 Value: TypeAlias = str | int | float
@@ -83,7 +84,7 @@ class Ask:
     nth: int
     elapsed: float
     chance: random.Random
-    recordings: Mapping[str, bytes]
+    recordings: Mapping[str, Recording]
     payload: bytes | None = None
 
     def number(self, name: str) -> float:

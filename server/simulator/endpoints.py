@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .ask import Value
+    from .recordings import Recording
     from .scenario import ScenarioStep
 
 _REMEMBERED: Final = 100_000
@@ -70,7 +71,7 @@ class Endpoints:
       now: of the clock that `reply` is given, when the simulator starts; flapping counts from there.
     """
 
-    def __init__(self, *, pace: float, seed: int, scenario: Scenario, recordings: Mapping[str, bytes], now: float) -> None:
+    def __init__(self, *, pace: float, seed: int, scenario: Scenario, recordings: Mapping[str, Recording], now: float) -> None:
         self._pace = pace
         self._seed = seed
         self._scenario = scenario

@@ -18,6 +18,7 @@ from .wire import whole
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from .recordings import Recording
     from .wire import Headers
 
 #: How vLLM tells how many requests it serves; `evenflow doctor` looks there whether an answer ends when its client leaves.
@@ -76,7 +77,7 @@ async def serve_simulator(
     pace: float = 0.02,
     seed: int = 0,
     scenario: Scenario | None = None,
-    recordings: Mapping[str, bytes] | None = None,
+    recordings: Mapping[str, Recording] | None = None,
     task_status: trio.TaskStatus[Simulator] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a simulator until cancelled; `task_status` gets it as soon as it listens.
@@ -105,7 +106,7 @@ async def open_simulator(
     pace: float = 0.02,
     seed: int = 0,
     scenario: Scenario | None = None,
-    recordings: Mapping[str, bytes] | None = None,
+    recordings: Mapping[str, Recording] | None = None,
 ) -> AsyncIterator[Simulator]:
     """A simulator for the length of a block; leaving it closes its sockets and ends its tasks. Arguments as serve_simulator's.
 

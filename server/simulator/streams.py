@@ -13,7 +13,6 @@ import msgspec
 
 from .ask import Ask, BadRequest, Model
 from .envelopes import encode
-from .recordings import blocks_of
 from .scripts import PARAGRAPH_ZH, THOUGHTS, USAGE_ONLY, Piece, counted, speech, tokens_of, tool_calls
 from .wire import CHUNKED, EVENT_STREAM, JSON, LAST_CHUNK, Answer, Headers, Send, chunk, response_head
 
@@ -202,11 +201,14 @@ def _endless(ask: Ask) -> Answer:
 def _recording(ask: Ask) -> Answer:
     """A recorded body as it came, one block per event; always a stream, since that is what was recorded."""
     name = ask.word("name")
-    if (body := ask.recordings.get(name)) is None:
+    if (recorded := ask.recordings.get(name)) is None:
         known = ", ".join(sorted(ask.recordings)) or "none"
         raise BadRequest(404, "model_not_found", f"there is no recording '{name[:100]}'; loaded: {known[:2000]}")
     head = Send(response_head(200, EVENT_STREAM + CHUNKED))
-    blocks = [Send(chunk(block), ask.pace if i else 0.0, events=1) for i, block in enumerate(blocks_of(body))]
+    count = len(recorded.blocks)
+    asked = ask.number("pace") >= 0  # whoever names a pace does not want the original one
+    waits = (0.0, *[ask.pace] * (count - 1)) if recorded.waits is None or asked else recorded.waits
+    blocks = [Send(chunk(block), wait, events=1) for block, wait in zip(recorded.blocks, waits, strict=False)]
     return Answer([head, *blocks, Send(LAST_CHUNK)])
 
 
@@ -239,5 +241,7 @@ MODELS: Final[Mapping[str, Model]] = {
     ),
     "big": Model("many large events, as fast as they are read", _big, {"events": 1000, "size": 10_000, "pace": 0.0}),
     "endless": Model("a stream that never ends", _endless),
-    "recording": Model("a recorded stream by its name, at the pace", _recording, {"name": ""}, "name"),
+    "recording": Model(
+        "a recorded stream by its name, at its original pace where that is known, else at the simulator's", _recording, {"name": ""}, "name"
+    ),
 }

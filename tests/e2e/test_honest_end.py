@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from server.simulator import open_simulator
+from server.simulator import Recording, open_simulator
 
 from .running_proxy import running_proxy, settings_for
 
@@ -53,7 +53,7 @@ async def test_done_is_added_only_when_every_choice_has_finished(asked: int, fin
     told: list[dict[str, Any]] = [{"index": i, "delta": {"content": "Hi."}, "finish_reason": None} for i in (finished or [0])]
     told += [{"index": i, "delta": {}, "finish_reason": "stop"} for i in finished]
     body = b"".join(b"data: %b\n\n" % json.dumps({"id": "x", "choices": [choice]}).encode() for choice in told)
-    async with open_simulator(pace=0.0, recordings={"it": body}) as simulator:
+    async with open_simulator(pace=0.0, recordings={"it": Recording.of(body)}) as simulator:
         async with running_proxy(settings_for({"main": simulator}), simulator) as proxy:
             answer = await proxy.client.ask("recording:it", n=asked)
             assert answer.done is complete

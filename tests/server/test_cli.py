@@ -68,7 +68,7 @@ COMMANDS: dict[str, set[str]] = {
     "doctor": {"--config", "--upstream", "--model", "--skip", "--timeout", "--yes", "--json"},
     "rollout": {"--config", "--admin", "--admin-key-env", "--json"},
     "simulate": {"--bind", "--pace", "--scenario", "--recordings", "--list", "--json"},
-    "replay": {"--pace", "--emit", "--emit-dir", "--json"},
+    "replay": {"--serve", "--pace", "--emit", "--emit-dir", "--json"},
     "schema": set(),
 }
 

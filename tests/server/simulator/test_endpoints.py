@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.simulator import FAULTS, Scenario, parse_scenario
+from server.simulator import FAULTS, Recording, Scenario, parse_scenario
 from server.simulator.endpoints import Endpoints, Reply, Request
 from server.simulator.wire import Send
 
@@ -19,7 +19,8 @@ CHAT = "/v1/chat/completions"
 
 def endpoints(scenario: str = "", **recordings: bytes) -> Endpoints:
     parsed = parse_scenario(scenario) if scenario else Scenario()
-    return Endpoints(pace=0.02, seed=0, scenario=parsed, recordings=recordings, now=100.0)
+    loaded = {name: Recording.of(body) for name, body in recordings.items()}
+    return Endpoints(pace=0.02, seed=0, scenario=parsed, recordings=loaded, now=100.0)
 
 
 def post(body: object, path: str = CHAT, **headers: str) -> Request:

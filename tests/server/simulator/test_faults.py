@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.simulator import FAULTS, Ending, faults_table, open_simulator
+from server.simulator import FAULTS, Ending, Recording, faults_table, open_simulator
 
 from .fault_table import ABORTED, ON_THE_WIRE
 from .raw_client import ask
@@ -27,10 +27,13 @@ def test_the_table_for_the_documentation_has_a_row_for_each() -> None:
     assert [row.split("`")[1] for row in rows] == list(FAULTS)
 
 
+LOADED = {name: Recording.of(body) for name, body in RECORDINGS.items()}
+
+
 @pytest.mark.parametrize("name", ON_THE_WIRE)
 async def test_bytes_of(name: str) -> None:
     arguments, check = ON_THE_WIRE[name]
-    async with open_simulator(pace=0.0, recordings=RECORDINGS) as simulator:
+    async with open_simulator(pace=0.0, recordings=LOADED) as simulator:
         wire = await ask(simulator, _spec(name, arguments))
         check(wire)
         [seen] = simulator.observer.seen
@@ -41,7 +44,7 @@ async def test_bytes_of(name: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
 async def test_without_stream_there_is_one_answer(name: str, path: str) -> None:
     arguments, _ = ON_THE_WIRE[name]
-    async with open_simulator(pace=0.0, recordings=RECORDINGS) as simulator:
+    async with open_simulator(pace=0.0, recordings=LOADED) as simulator:
         wire = await ask(simulator, _spec(name, arguments), stream=False, path=path)
         [seen] = simulator.observer.seen
         assert seen.ending in (Ending.COMPLETED, Ending.ABORTED_BY_FAULT)

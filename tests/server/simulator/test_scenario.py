@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server.simulator import Scenario, ScenarioError, ScenarioStep, load_scenario, parse_scenario, read_recordings
+from server.simulator import Recording, Scenario, ScenarioError, ScenarioStep, load_scenario, parse_scenario, read_recordings
 from server.simulator import scenario as module
 
 if TYPE_CHECKING:
@@ -63,4 +63,4 @@ def test_a_file_is_named_in_its_error(tmp_path: Path) -> None:
 def test_recordings_are_named_as_their_files(tmp_path: Path) -> None:
     (tmp_path / "one.sse").write_bytes(b"data: 1\n\n")
     (tmp_path / "note.md").write_text("not one")
-    assert read_recordings(tmp_path) == {"one": b"data: 1\n\n"}
+    assert read_recordings(tmp_path) == {"one": Recording((b"data: 1\n\n",))}
