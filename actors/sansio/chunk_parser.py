@@ -20,6 +20,8 @@ from .sse_blocks import BlockSplitter, Oversize, read_fields
 #: Bytes of one event. Specified: FAULTS row 22; the largest legitimate events are images in base64.
 MAX_EVENT: Final = 10 * 1024 * 1024
 
+#: Bytes from which on an event's data is not copied out of its block. Guessed: a copy of less costs less than to do without.
+_LARGE: Final = 64 * 1024
 _USUAL: Final = (b"data: {", b"data:{")
 
 
@@ -42,7 +44,10 @@ class ChunkParser:
                 chunks.append(Malformed(block.head, f"event of more than {self._max_event} bytes", may_carry_output=True, oversize=True))
             # The usual block: one line of JSON, valid UTF-8. The first byte of the data tells it from [DONE].
             elif block.startswith(_USUAL) and block.find(b"\n") == len(block) - 2 and b"\r" not in block and _is_utf8(block):
-                chunks.append(read_event(block, block[block.find(b"{") : -2]))
+                begin = block.find(b"{")
+                chunks.append(read_event(block, block[begin:-2] if len(block) < _LARGE else memoryview(block)[begin:-2]))
+            elif block.startswith(b":") and block.find(b"\n") == len(block) - 2 and b"\r" not in block and _is_utf8(block):
+                chunks.append(Comment(block))  # an upstream may send a hundred thousand a second
             else:
                 chunks += _read_block(block)
         return chunks

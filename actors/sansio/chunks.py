@@ -82,7 +82,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     Args:
       raw: the block's bytes, its blank line included.
-      data: the event's data, `data:` lines joined by a line feed.
+      own_data: `data`, if it is kept apart from `raw`; None for a large event of one line, of which there shall be no second copy.
       deltas: every non-empty lane string, in document order.
       choices: indexes of the choices present.
       finished: indexes of the choices that carry a non-null finish_reason.
@@ -93,7 +93,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """
 
     raw: bytes
-    data: bytes
+    own_data: bytes | None
     deltas: tuple[Delta, ...] = ()
     choices: tuple[int, ...] = ()
     finished: tuple[int, ...] = ()
@@ -101,6 +101,16 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
     completion_tokens: int | None = None
     calls: tuple[Call, ...] = ()
+
+    @property
+    def data(self) -> bytes:
+        """The event's data, `data:` lines joined by a line feed."""
+        return self.own_data if self.own_data is not None else bytes(self.view)
+
+    @property
+    def view(self) -> bytes | memoryview:
+        """The same without a copy, for whoever decodes it at once."""
+        return self.own_data if self.own_data is not None else memoryview(self.raw)[self.raw.find(b"{") : -2]
 
 
 class Comment(msgspec.Struct, frozen=True, gc=False):

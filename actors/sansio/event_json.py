@@ -112,20 +112,20 @@ def read_json(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def read_event(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
+def read_event(raw: bytes, data: bytes | memoryview) -> Event | InBandError | Malformed:
     """Judges an event's data. Never raises.
 
     Args:
       raw: the whole block.
-      data: its data, neither empty nor [DONE].
+      data: its data, neither empty nor [DONE]; a view of `raw` if it is large and one object.
     """
     try:
         payload = _decode(data)
     except (ValueError, RecursionError):
-        return _read_leniently(raw, data)
+        return _read_leniently(raw, bytes(data))
     choices = payload.choices
     if not choices or bytes(payload.error) not in (b"", b"null"):
-        return _read_leniently(raw, data)
+        return _read_leniently(raw, bytes(data))
     deltas: list[Delta] = []
     numbers: list[int] = []
     finished: list[int] = []
@@ -147,7 +147,7 @@ def read_event(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
             if delta.refusal or delta.function_call or delta.tool_calls:
                 weight = max(weight, _read_rare_fields(delta, number, position, deltas, calls))
         elif bytes(choice.message) not in _ABSENT:
-            return _read_leniently(raw, data)
+            return _read_leniently(raw, bytes(data))
         if text := choice.text:
             weight = _OUTPUT
             deltas.append(Delta(number, Field.TEXT, text, position))
@@ -155,7 +155,8 @@ def read_event(raw: bytes, data: bytes) -> Event | InBandError | Malformed:
             weight = _OUTPUT
             finished.append(number)
     tokens = payload.usage.completion_tokens if payload.usage else None
-    return Event(raw, data, tuple(deltas), tuple(numbers), tuple(finished), weight, payload.id or "", tokens, tuple(calls))
+    own = data if isinstance(data, bytes) else None
+    return Event(raw, own, tuple(deltas), tuple(numbers), tuple(finished), weight, payload.id or "", tokens, tuple(calls))
 
 
 def _read_rare_fields(delta: _Delta, number: int, position: int, deltas: list[Delta], calls: list[Call]) -> Weight:

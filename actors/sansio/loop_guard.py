@@ -189,15 +189,17 @@ class _Lane:
 
     def read(self, delta: Delta) -> Loop | None:
         """Looks at all whole blocks that are unread."""
-        text, at = "".join(self.unread), 0
+        *before, text = self.unread  # what was left before is less than a block; the last one may have megabytes and is not copied
+        rest, at = "".join(before), 0
         loop = None
-        while loop is None and len(text) - at >= BLOCK:
-            added = self._take(text[at : at + BLOCK])
-            at += BLOCK
+        while loop is None and len(rest) + len(text) - at >= BLOCK:
+            end = at + BLOCK - len(rest)
+            added = self._take(rest + text[at:end])
+            rest, at = "", end
             self._position += BLOCK
             if added:
                 loop = self._find_period(delta, added) or self._find_lines(delta)
-        self.unread = [text[at:]]
+        self.unread = [text[at:]] if loop is None else []  # after one no more is read
         self.size = len(text) - at
         return loop
 

@@ -121,7 +121,7 @@ class Nonces:
         if self._count >= _FIRST and not self._fields:
             return
         self._count += 1
-        members = _read(event.data)
+        members = _read(event.view)
         for name in list(self._fields) if self._count > _FIRST else members:
             if value := _text(members, name):
                 self._note(name, value, event.deltas)
@@ -130,7 +130,7 @@ class Nonces:
     def _note_padding(self, event: Event) -> None:
         """The usual case of a stream that has a nonce; reading two fields costs a third of reading them all."""
         try:
-            found = _padding(event.data)
+            found = _padding(event.view)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if found.obfuscation:
@@ -157,7 +157,7 @@ class Nonces:
         """
         if not self._fields:
             return NOTHING
-        old, new = _read(before.data), _read(event.data)
+        old, new = _read(before.view), _read(event.view)
         same = NOTHING
         for name, field in self._fields.items():
             was, now = _text(old, name), _text(new, name)
@@ -172,20 +172,20 @@ class Nonces:
 
 def same_padding(before: Event, event: Event) -> str:
     """The value of a padding field that two events share, "" if there is none: a nonce if the next event has another."""
-    old, new = _read(before.data), _read(event.data)
+    old, new = _read(before.view), _read(event.view)
     return next((value for name in sorted(_PADDING) if (value := _text(old, name)) and value == _text(new, name)), "")
 
 
 def other_padding(value: str, event: Event) -> Evidence:
     """What two events that shared a padding value prove when a third one's is seen."""
-    members = _read(event.data)
+    members = _read(event.view)
     other = next((found for name in sorted(_PADDING) if (found := _text(members, name))), value)
     if other == value or _ALPHABET.startswith(value):
         return NOTHING
     return Evidence("nonce", min(7.0, _PER_CHARACTER * len(value)))
 
 
-def _read(data: bytes) -> dict[str, msgspec.Raw]:
+def _read(data: bytes | memoryview) -> dict[str, msgspec.Raw]:
     try:
         return _members(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -194,5 +194,7 @@ def _read(data: bytes) -> dict[str, msgspec.Raw]:
 
 def _text(members: dict[str, msgspec.Raw], name: str) -> str:
     """A string as it is written, "" if it is none or a clock."""
-    raw = bytes(members.get(name, b""))
-    return raw[1:-1].decode() if raw.startswith(b'"') and name not in _CLOCKS else ""
+    if (raw := members.get(name)) is None or name in _CLOCKS:
+        return ""
+    written = memoryview(raw)  # which is large for `choices`
+    return str(written[1:-1], "utf-8") if bytes(written[:1]) == b'"' else ""

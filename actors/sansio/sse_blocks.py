@@ -5,9 +5,9 @@ the byte order mark; it knows nothing of JSON but one fact (see *Bare lines*), a
 
 Theory of operation
 ===================
-Nearly every block is one `data:` line that ends in two line feeds, and it arrives whole: `_take_whole` slices those out. Everything
-else goes through the line machine (`_take_lines`), which looks at each byte once, whatever the cuts: what is kept of an unfinished
-block lies in one bytearray.
+Nearly every block is one `data:` line (or, in a flood of them, one comment) that ends in two line feeds, and it arrives whole:
+`_take_whole` slices those out. Everything else goes through the line machine (`_take_lines`), which looks at each byte once, whatever
+the cuts: what is kept of an unfinished block lies in one bytearray.
 
 Line ends are LF, CR and CRLF, mixed at will. A CR that is the last byte of a read ends its line at once; a following LF is then part of
 that line end and no line of its own. Where the line before ended in CRLF the missing LF is put in early, so that `raw` is still what was
@@ -177,11 +177,11 @@ class BlockSplitter:
         return data.removeprefix(BOM)
 
     def _take_whole(self, data: bytes, position: int, blocks: list[Block]) -> int:
-        """Slices out whole blocks of one line that begins with a `d`; stops at the first that is anything else."""
-        size = len(data)
-        while position < size and data[position] == _LETTER_D:
+        """Slices out whole blocks of one line that begins with a `d`, or is a comment; stops at the first that is anything else."""
+        size, most = len(data), self._max_event
+        while position < size and ((first := data[position]) == _LETTER_D or first == _COLON):
             end = data.find(b"\n", position)
-            if end < 0 or not data.startswith(b"\n", end + 1) or end - position >= self._max_event:
+            if end < 0 or not data.startswith(b"\n", end + 1) or end - position >= (most if first == _LETTER_D else COMMENTS_KEPT):
                 break
             blocks.append(data[position : end + 2])
             position = end + 2

@@ -135,10 +135,11 @@ def _tools_cut(ask: Ask) -> Answer:
 
 
 def _trickle(ask: Ask) -> Answer:
-    wait = ask.number("seconds")
+    wait, after = ask.number("seconds"), ask.count("after")
     parts = _good_parts(ask)
-    drops = (Send(frame(ask, part[i : i + 1]), wait, events=i + 1 == len(part)) for part in parts for i in range(len(part)))
-    return Answer([Send(head_of(ask, parts)), *drops, *((Send(LAST_CHUNK),) if ask.stream else ())])
+    whole = [Send(frame(ask, part), events=1) for part in parts[:after]]
+    drops = (Send(frame(ask, part[i : i + 1]), wait, events=i + 1 == len(part)) for part in parts[after:] for i in range(len(part)))
+    return Answer([Send(head_of(ask, parts)), *whole, *drops, *((Send(LAST_CHUNK),) if ask.stream else ())])
 
 
 def _one_packet(ask: Ask) -> Answer:
@@ -213,8 +214,8 @@ MODELS: Final[Mapping[str, Model]] = {
         "cut while only reasoning was sent; the first time only (`cuts`)", _reasoning_cut, {**_AFTER, "cuts": 1}, "after"
     ),
     "tools-cut": Model("cut in the middle of a tool call's arguments", _tools_cut, {"after": 4}, "after"),
-    "trickle": Model("one byte every `seconds`", _trickle, {"seconds": 1.0}, "seconds"),
-    "byte-by-byte": Model("one byte per chunk, as fast as it goes", _trickle, {"seconds": 0.0}),
+    "trickle": Model("one byte every `seconds`, behind `after` whole events", _trickle, {"seconds": 1.0, "after": 0}, "seconds"),
+    "byte-by-byte": Model("one byte per chunk, as fast as it goes", _trickle, {"seconds": 0.0, "after": 0}),
     "one-packet": Model("head and all events in one write", _one_packet),
     "split-utf8": Model("events cut inside a character", _split_utf8, {"text": "Zażółć gęślą jaźń 河水在磨坊前 🌊 end"}),
     "gzip": Model("gzip though identity was asked for", _gzip),

@@ -27,6 +27,7 @@ CLEAN = [
     "nonce",
     "dashscope",
     "finish:content_filter",
+    "finish:length",
     "several-data-lines",
     "all-fields",
     "no-space",
@@ -101,6 +102,12 @@ async def test_row_40_a_usage_event_without_choices_passes(proxy: RunningProxy, 
     through, straight = await both_bodies(proxy, direct, simulator, "ok", stream_options={"include_usage": True})
     assert through == straight
     assert b'"choices":[],"usage"' in through
+
+
+async def test_row_40_an_answer_that_was_cut_at_its_length_says_so(proxy: RunningProxy) -> None:
+    answer = await proxy.client.ask("finish:length")
+    assert answer.done
+    assert answer.finish_reasons == ["length"]
 
 
 async def test_several_choices_asked_for_pass(proxy: RunningProxy, direct: RawClient, simulator: Simulator) -> None:

@@ -84,6 +84,19 @@ async def test_rows_29_and_34_bytes_that_are_no_token_do_not_put_it_off(model: s
         assert answer.error["code"] == "upstream_timeout"
 
 
+async def test_row_34_a_trickle_behind_the_first_token_is_no_token_either(simulator: Simulator, log: LogTap) -> None:
+    # An event has some 200 bytes, so that each takes two seconds; bytes come twenty times as often as the timer strikes.
+    async with running_proxy(settings_for({"main": simulator}, timers={"idle": 0.2}), simulator) as proxy:
+        answer = await proxy.client.ask("trickle:after=4,seconds=0.01")
+        assert answer.status == 200
+        assert len(answer.events) == 4 + 1
+        assert answer.error["code"] == "upstream_timeout"
+        await simulator.observer.wait_for(lambda observer: observer.closes == 1)
+        await proxy.until_quiet()
+        (line,) = log.requests()
+        assert (line["termination"], line["setting"]) == ("uD", "timers.idle")
+
+
 @BOTH_ENGINES
 @pytest.mark.parametrize("place", ["globally", "route"])  # of the whole request: no matter of one of its upstreams
 async def test_row_30_a_stream_without_end(place: str, engine: str, simulator: Simulator, log: LogTap) -> None:

@@ -163,7 +163,7 @@ def test_both_readings_agree(choices: list[dict[str, Any]], tokens: int | None) 
     value: dict[str, Any] = {"id": "c", "choices": choices, "usage": {"completion_tokens": tokens}}
     quick = event(value)
     lenient = event({**value, "nan": float("nan")})
-    assert msgspec.structs.replace(lenient, raw=quick.raw, data=quick.data) == quick
+    assert msgspec.structs.replace(lenient, raw=quick.raw, own_data=quick.data) == quick
 
 
 def test_ids_and_usage() -> None:
