@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import textwrap
+import sys
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,8 +20,9 @@ from .proxy import Proxy, open_proxy, secrets_of
 from .reload import Reloader
 from .sd_notify import Notifier
 from .settings import UpstreamSettings
-from .simulator import FAULTS, open_simulator
-from .version import VERSION
+from .simulator import open_simulator
+from .summary import dev_summary, serve_summary
+from .terminal import Style
 from .watchdogs import ExitWatchdog
 
 if TYPE_CHECKING:
@@ -119,12 +120,7 @@ def prepare_process(settings: Settings) -> None:
 
 
 def _announce(proxy: Proxy) -> None:
-    settings = proxy.services.settings
-    routes = ", ".join(f"{r.pattern} -> {' then '.join(c.upstream.name for c in r.candidates)}" for r in proxy.services.routes.routes)
-    print(f"evenflow {VERSION} listens on {proxy.base_url}", flush=True)
-    print(f"  routes  {routes}", flush=True)
-    print(f"  engine  {settings.streaming.engine}; stutter: {settings.stutter.mode}", flush=True)
-    print(f"  admin   {proxy.admin_url}/status  {proxy.admin_url}/metrics", flush=True)
+    print(serve_summary(proxy.services.settings, proxy.base_url, proxy.admin_url, Style.of(sys.stdout)), flush=True)
 
 
 async def serve_dev(settings: Settings, *, task_status: trio.TaskStatus[Proxy] = trio.TASK_STATUS_IGNORED) -> None:
@@ -145,12 +141,4 @@ async def serve_dev(settings: Settings, *, task_status: trio.TaskStatus[Proxy] =
 
 
 def _announce_dev(proxy: Proxy, simulator: Simulator) -> None:
-    names = textwrap.fill(", ".join(FAULTS), 100, initial_indent="  ", subsequent_indent="  ")
-    body = '{"model": "stutter-b1:envelope=nonce", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
-    print(
-        f"evenflow {VERSION} listens on {proxy.base_url}, in front of a simulated upstream on {simulator.base_url}\n\n"
-        f"The model's name chooses what goes wrong (`evenflow simulate --list` explains each):\n{names}\n\n"
-        f"Try:\n  curl -N {proxy.base_url}/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n\n"
-        f"Status: {proxy.admin_url}/status   Metrics: {proxy.admin_url}/metrics   Ctrl-C ends it.",
-        flush=True,
-    )
+    print(dev_summary(proxy.base_url, proxy.admin_url, simulator.base_url, Style.of(sys.stdout)), flush=True)
