@@ -130,7 +130,7 @@ class Tally:
         self.single = Counts("equals its neighbour (content_similarity)", evidence.content_similarity)
         self.first = Counts("extends its neighbour (prefix_pattern)", lambda before, text: evidence.prefix_pattern(before, text, 0))
         self.chains: list[float] = []
-        self.pairs: list[float] = []
+        self.pairs: dict[int, list[float]] = {2: [], 3: []}
         self.starts = 0
         self.whole: Counter[str] = Counter()
         self._classes: dict[str, str] = {}
@@ -160,7 +160,8 @@ class Tally:
             if text == before:
                 for one in counts:
                     one.seen[kind] += 1
-                self._score_pairs(deltas, place)
+                for times in self.pairs:
+                    self._score_groups(deltas, place, times)
             else:
                 how = kind + extension_of(before, text)
                 self.first.seen[how] += 1
@@ -178,15 +179,15 @@ class Tally:
                 best = max(best, chain.score)
         self.chains.append(best)
 
-    def _score_pairs(self, deltas: Sequence[str], place: int) -> None:
-        doubled = Duplicate(0.0, deltas[place], 2, NOTHING, from_start=False)
+    def _score_groups(self, deltas: Sequence[str], place: int, times: int) -> None:
+        groups = Duplicate(0.0, deltas[place], times, NOTHING, from_start=True)
         best = 0.0
         for text in deltas[place + 2 :]:
-            if doubled.follow(text, NOTHING) is None:
+            if groups.follow(text, NOTHING) is None:
                 break
-            if doubled.relations >= 2 and doubled.count == 2:
-                best = max(best, doubled.score)
-        self.pairs.append(best)
+            if groups.relations >= 2 and groups.count == times:
+                best = max(best, groups.score)
+        self.pairs[times].append(best)
 
     def add_wholes(self, deltas: Sequence[str]) -> None:
         """Chunks that hold all text so far, of a stream that begins with the first of these."""
@@ -236,7 +237,8 @@ class Tally:
         for kind in self.first.weights:
             self.first.chances[kind] = self.first.chances[kind.split(", then")[0].split(", continued")[0]]
         rows += self.first.rows()
-        for name, scores in (("two relations of a chain", self.chains), ("chunks doubled in a row", self.pairs)):
+        sums = {"two relations of a chain": self.chains, "chunks doubled in a row": self.pairs[2], "chunks tripled in a row": self.pairs[3]}
+        for name, scores in sums.items():
             for weight in (2.0, 3.0, 4.0, 5.0, 5.5, 6.0):
                 count = sum(score >= weight for score in scores)
                 rows.append(Row(name, f"sum from {weight:g}", count, self.starts, 1.0, min(weight, _allowed(self.starts))))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from actors.sansio.evidence import Kind, glued, is_run, kind_of
+from actors.sansio.evidence import Kind, is_run, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def _blank_head(texts: Sequence[str], style: Envelope) -> bool:
 
 def _said_with_separators(texts: Sequence[str], style: Envelope) -> bool:
     head = texts[0]
-    weak = kind_of(head) <= Kind.DIGIT or is_run(head) or not glued(head)
+    weak = head.strip().isdigit() or kind_of(head) is Kind.PUNCTUATION or is_run(head) or head != head.strip()
     return style == "constant" and weak and _steps(texts) == 1
 
 
@@ -61,7 +61,7 @@ UNDECIDABLE: Final = (
     Undecidable(
         "head with separators",
         ("B2",),
-        "a head of blanks, digits or a run, or one that brings its own separator, twice and then once more with an end ('very ', 'very ', "
+        "a head of digits, signs or a run, or one that brings its own blank, twice and then once more with an end ('very ', 'very ', "
         "'very good'): people write that, and nothing but the text says otherwise",
         _said_with_separators,
     ),

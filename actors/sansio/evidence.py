@@ -123,6 +123,8 @@ _FIRST_EXTENSION: Final = {Kind.BLANK: 2.0, Kind.DIGIT: 2.5, Kind.LETTER: 2.5, K
 _SIGNS: Final = frozenset({Kind.DIGIT, Kind.PUNCTUATION})
 #: Signs that stand between the items of a list.
 _BETWEEN: Final = frozenset(",;'\"|")
+#: What no text has several times in a row: models that write the tags of their thoughts themselves open them once.
+_OPENED_ONCE: Final = frozenset({"<think>", "<thinking>"})
 #: Letters and digits that go on where the text before stopped, scripts without word breaks left out; three are another token.
 _CONTINUES: Final = re.compile(r"[^\W_\u2e80-\U0010ffff]")
 _CONTINUES_FAR: Final = re.compile(r"[^\W\d_\u2e80-\U0010ffff]{3}")
@@ -148,7 +150,8 @@ def prefix_pattern(before: str, text: str, earlier: int, *, repeated: bool = Fal
       before: the text that is reproduced.
       earlier: informative relations already seen in this chain. The second weighs more than the first: two in a row were seen at one in
         a quarter of a million chunks of clean text, none with the sum that a drop needs.
-      repeated: `before` is the chain's first chunk and came twice. With a separator that is speech ("very ", "very ", "very good").
+      repeated: `before` is the chain's first chunk and came twice. With a separator that is speech ("very ", "very ", "very good"), unless
+        it is half a sentence.
     """
     kind = kind_of(before)
     if is_run(text):
@@ -163,8 +166,9 @@ def prefix_pattern(before: str, text: str, earlier: int, *, repeated: bool = Fal
     else:
         weight = _FIRST_EXTENSION[kind] if earlier == 0 or kind is Kind.BLANK else 3.0 if kind is Kind.DIGIT else 3.5
         known = information(before) if kind is not Kind.DIGIT else 0
-        blanks = before[0].isspace() or before[-1].isspace()
-        if known < 48 and (before[0] in _BETWEEN or (repeated and blanks and kind is Kind.WORD)):
+        blanks = (before[0].isspace() or before[-1].isspace()) and before.strip() not in _OPENED_ONCE
+        phrase = known >= 16 and before.strip().count(" ") >= 2 and before.rstrip()[-1].isalpha()
+        if known < 48 and (before[0] in _BETWEEN or (repeated and blanks and not phrase and kind is Kind.WORD)):
             weight -= 0.5 if earlier else 0.0
         else:
             weight += min(2.0 if known >= 24 else 1.0 if known >= 12 else 0.5 if known >= 4 else 0.0, 2.0 if earlier else 1.0)
@@ -218,6 +222,8 @@ def head_similarity(text: str) -> float:
     weight = content_similarity(text)
     if glued(text):
         return 1.5 if kind_of(text) is Kind.LETTER else weight
+    if text.strip() in _OPENED_ONCE:
+        return _REPEAT[Kind.WORD]
     ends = sum(not end.isalnum() for end in (text[0], text[-1]))
     return weight - 0.5 * ends if weight == _REPEAT[Kind.WORD] else weight
 
@@ -242,6 +248,24 @@ def doubled(text: str) -> float:
     if known >= 4 and glued(text):
         return max(weight, 3.0)
     return min(weight, known / (4 if text.isascii() else 5))
+
+
+_IN_PAIRS: Final = frozenset("()[]{}<>\"'`#")
+
+
+def seldom_twice(text: str) -> bool:
+    """Whether clean text has a chunk so seldom twice in a row that waiting for what follows costs nearly nobody.
+
+    Of 5,000 clean streams 5 % repeat a bare digit somewhere and 6 % an empty line, but 0.5 % anything that is left here, words included.
+    """
+    if is_run(text):
+        return False
+    kind = kind_of(text)
+    if kind is Kind.BLANK:
+        return text == " "
+    return (
+        not text.isdigit() if kind is Kind.DIGIT else kind is not Kind.PUNCTUATION or text == " (" or not _IN_PAIRS.issuperset(text.strip())
+    )
 
 
 def shared_prefix(a: str, b: str) -> int:

@@ -288,7 +288,9 @@ class Duplicate(Hypothesis):
             credit = min(weight + 0.5 * (self.times - 2), max(0.0, (_WEAK if len(self._kinds) == 1 else 2 * _WEAK) - self._weak))
             self._weak += credit
         else:
-            credit = weight + (0.5 if self.relations and weight >= 1.0 else 0.0) + 0.5 * (self.times - 2)
+            # A text that begins with a word three times writes the first in another way ("Hip hip hip"), these were one as the other.
+            credit = weight * (2.0 if self.from_start and self.times == 3 else 1.0)
+            credit += (0.5 if self.relations and weight >= 1.0 else 0.0) + 0.5 * (self.times - 2)
         self._credit = credit
         self._before = self.value
         self.relate(self._credit)

@@ -17,7 +17,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from . import envelope, evidence
-from .evidence import GRAMMAR, HISTORY, NEVER, NOTHING, Evidence, Kind, StreamFacts
+from .evidence import GRAMMAR, HISTORY, NEVER, NOTHING, Evidence, StreamFacts
 from .hypotheses import Duplicate, Hypothesis, Replay, Snapshot
 from .shapes import shape_of
 from .transcript import KEPT, Transcript
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _FEW: Final = 3  # chunks of a lane before a copy of all of them stands out
 _REPLAY_AT_LEAST: Final = 6  # characters of a lane before a restart is looked for
+_PIECE: Final = 4  # characters of a lane's longest delta from which on its deltas are more than characters ("l", "l" in "hello")
 _BEGINNING: Final = 16  # characters in which the snapshots of a lane agree that was cumulative before; a revision changes the tail
 
 
@@ -108,6 +109,7 @@ class Lane:
     """
 
     __slots__ = (
+        "_before_at",
         "_last_event",
         "_longest",
         "call_id",
@@ -144,7 +146,7 @@ class Lane:
         self.count = 0
         self.length = 0
         self.last = ""
-        self.last_at = 0.0
+        self.last_at = self._before_at = 0.0
         self.run = 0
         self.hypotheses: list[Hypothesis] = []
         self.cumulative = False
@@ -166,6 +168,7 @@ class Lane:
         if not self.calm or length >= self.length or text.startswith(self.last) or (self.tool and self._looks_complete(text)):
             return False
         self.last = text
+        self._before_at = self.last_at
         self.last_at = now
         self._last_event = event
         self.run = 1
@@ -205,7 +208,7 @@ class Lane:
             self._weigh(ticket, place, text, event, again, repeat, gap, delta.position)
         self.count += 1
         self.run = self.run + 1 if again else 1
-        self.last, self.last_at, self._last_event = text, now, event
+        self.last, self._before_at, self.last_at, self._last_event = text, self.last_at, now, event
         self._longest = max(self._longest, len(text))
         self.marked = NOTHING
         self.calm = self.mode is None and not self.hypotheses and not self.held and self.caught is None
@@ -328,6 +331,7 @@ class Lane:
         # No transport repeats within an event: two texts of one event are related, but its envelope proves nothing about itself.
         if head and text == before and self._last_event is not None and self._last_event is not event:
             hypothesis.watch(self._last_event, event, repeat)
+        hypothesis.shadow = text == before and not text.strip(" ") and not (hypothesis.watching or hypothesis.factors)
         self._add(hypothesis)
 
     def _spawn_chain(self, text: str) -> None:
@@ -341,11 +345,18 @@ class Lane:
 
     def _spawn_duplicates(self, text: str, repeat: Evidence, gap: float) -> None:
         from_start = self.count == 1
-        if not from_start and not evidence.timing(gap) and evidence.kind_of(text) < Kind.WORD:
-            return  # digits and blanks repeat all the time in clean text: not worth a hold, unless they came as one write
+        if not from_start and not self._paired(gap) and (self._longest < _PIECE or not evidence.seldom_twice(text)):
+            return  # digits and line ends repeat all the time in clean text: not worth a hold, unless they came as a pair
+        # Some answers begin with two blanks: that is watched, and held only where something may prove a repeat soon.
+        waits = bool(text.strip(" ")) or self._paired(gap) or repeat.weight > 0 or any(not other.shadow for other in self.hypotheses)
         for times in (2, 3):
-            prior = self.facts.prior - 0.5 + evidence.timing(gap)
-            self._add(Duplicate(prior, text, times, repeat, from_start=from_start))
+            hypothesis = Duplicate(self.facts.prior - 0.5 + evidence.timing(gap), text, times, repeat, from_start=from_start)
+            hypothesis.shadow = from_start and not waits
+            self._add(hypothesis)
+
+    def _paired(self, gap: float) -> bool:
+        """Whether a delta came with the one before it, which had come alone: one write each, of what is said twice."""
+        return bool(evidence.timing(gap)) and not evidence.timing(self.last_at - self._before_at)
 
     def _spawn_complete(self, before: str, text: str) -> bool:
         """After complete arguments nothing but blanks may follow. Returns: True if that settles what may be spawned."""

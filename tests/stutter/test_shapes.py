@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,25 @@ def test_a_shape_in_text(shape: str, style: Envelope) -> None:
                 assert result.raw == b"".join(raw for _, raw in blocks)
         else:
             assert result.only == text_of(clean), (chunking, [piece.text for piece in stream][:12])
+
+
+@pytest.mark.parametrize("style", ENVELOPES)
+@pytest.mark.parametrize("shape", ["C1", "C2", "C3"])
+def test_copies_that_take_as_long_as_new_text(shape: str, style: Envelope) -> None:
+    rng = random.Random(shape)
+    for chunking in ("tokens", "bursts"):
+        clean = build(cut(TOKENS, chunking, rng), rng, gap=0.03)
+        stream = [replace(piece, gap=0.03) for piece in SHAPES[shape](clean, rng)]
+        result = play(write(stream, style))
+        assert result.only == text_of(clean), (chunking, [piece.text for piece in stream][:12])
+
+
+@pytest.mark.parametrize("text", ["hello", "  all is well, 1122"])
+def test_single_characters_come_twice_without_a_hold(text: str) -> None:
+    blocks = write(build(list(text), random.Random(1), gap=0.005), "constant")
+    result = play(blocks)
+    assert result.raw == b"".join(raw for _, raw in blocks)
+    assert not result.held
 
 
 @pytest.mark.parametrize("style", ENVELOPES)

@@ -162,3 +162,24 @@ def test_replayed_text() -> None:
     assert evidence.replayed_text("Hello, ") == pytest.approx(0.375)
     assert evidence.replayed_text("Hello " * 30) == 0  # a run
     assert evidence.replayed_text("".join(f"word{number}" for number in range(40))) == 6.0
+
+
+@pytest.mark.parametrize("text", [" weather", " a", ",", " (", "**  \n- **y**", " ", " 3", "4°"])
+def test_what_clean_text_has_seldom_twice_in_a_row(text: str) -> None:
+    assert evidence.seldom_twice(text)
+
+
+@pytest.mark.parametrize("text", ["7", "12", "\n", "\n\n", "----", "haha", "}", "))", " {}", "#"])
+def test_what_clean_text_often_has_twice_in_a_row(text: str) -> None:
+    assert not evidence.seldom_twice(text)
+
+
+def test_a_tag_that_opens_a_thought_weighs_what_a_word_does() -> None:
+    assert evidence.head_similarity("<think>") == evidence.head_similarity("<think>\n") == evidence.head_similarity("Hello")
+    assert evidence.head_similarity("<div>") < evidence.head_similarity("Hello")
+
+
+def test_half_a_sentence_with_a_blank_is_no_stammer() -> None:
+    assert evidence.prefix_pattern("very ", "very good", 1, repeated=True) < 4
+    assert evidence.prefix_pattern("I said to my dear, ", "I said to my dear, go", 1, repeated=True) < 4  # a refrain
+    assert evidence.prefix_pattern("In the observability ", "In the observability department", 1, repeated=True) > 4
