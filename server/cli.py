@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 import trio
 
-from .cli_configuration import ADMIN_BIND, AS_JSON, BIND, CONFIG, check, loaded_or_exit, print_schema, sources
+from .cli_configuration import ADMIN_BIND, AS_JSON, BIND, CONFIG, check, init, loaded_or_exit, print_schema, sources
 from .cli_exit import CannotStart, Commands, innermost, run_until_ended
 from .settings import Address
 from .settings_layers import Origin, Rank
@@ -44,7 +44,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, text: str) ->
 def evenflow(context: click.Context, version: bool, as_json: bool) -> None:
     """A streaming proxy for LLM APIs in which nothing stutters, hangs, is cut silently or outlives its client.
 
-    Try `evenflow demo`, then `evenflow dev`, then `evenflow serve --upstream URL`.
+    Try `evenflow demo`, then `evenflow dev`, then `evenflow serve --upstream URL`, or `evenflow init` and `evenflow serve`.
     """
     if version:
         click.echo(json.dumps(versions()) if as_json else f"evenflow {VERSION}")
@@ -229,6 +229,7 @@ def _run_simulator(address: Address, pace: float, steps: Scenario | None, bodies
 
 
 evenflow.add_command(check)
+evenflow.add_command(init)
 evenflow.add_command(print_schema)
 
 

@@ -6,13 +6,18 @@ Owns the names of those flags and how problems and warnings are printed. Refuses
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .cli_exit import CannotStart
+from .init_file import DEFAULT_KIND, KINDS, SCHEMA_FILE, configuration
 from .settings_checks import SettingsError
+from .settings_json_schema import schema_text
 from .settings_sources import Flags, load
 from .terminal import Style
 
@@ -95,6 +100,52 @@ def check(as_json: bool, **flags: Any) -> int:
 @click.command("schema")
 def print_schema() -> None:
     """Print the JSON Schema of evenflow.toml, for editors."""
-    from .settings_json_schema import schema_text
-
     click.echo(schema_text(), nl=False)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(list(KINDS)), required=False)
+@click.option("--base-url", metavar="URL", default="", help="where the upstream is [where one of its kind usually is]")
+@click.option("--key-env", metavar="NAME", default="", help="environment variable that holds its key [the one that its own tools read]")
+@click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path), default=Path("evenflow.toml"), show_default=True, help="where to"
+)
+@click.option("--force", is_flag=True, help="overwrite the file if there is one")
+def init(kind: str | None, base_url: str, key_env: str, output: Path, force: bool) -> None:
+    """Write a commented configuration for a known kind of upstream, and its schema for editors beside it."""
+    _may_write(output, force)
+    if kind is None:
+        kind, base_url = _asked(base_url) if is_a_person_there() else (DEFAULT_KIND, base_url)
+    schema = output.parent / SCHEMA_FILE
+    for file, text in ((output, configuration(kind, base_url, key_env)), (schema, schema_text())):
+        try:
+            file.write_text(text, "utf-8")
+        except OSError as exc:
+            raise CannotStart(f"{file} cannot be written: {exc.strerror}; choose another place with --output FILE") from None
+    click.echo(f"wrote {output} for {KINDS[kind].title}, and {schema}, by which editors check it")
+    config = "" if output == Path("evenflow.toml") else f" --config {shlex.quote(str(output))}"
+    variable = key_env or KINDS[kind].key_env
+    steps = [f"export {variable}=...   # its key"] if variable and not os.environ.get(variable) else []
+    for step in [*steps, f"evenflow check{config}", f"evenflow serve{config}"]:
+        click.echo(f"  {step}")
+
+
+def _may_write(output: Path, force: bool) -> None:
+    if output.exists() and not force:
+        raise CannotStart(f"{output} exists already; choose another name with --output FILE, or overwrite it with --force")
+    schema = output.parent / SCHEMA_FILE
+    # It is written anew with every version; but only ours is ours to overwrite.
+    if schema.exists() and not force and '"urn:evenflow:settings:' not in schema.read_text("utf-8", "replace"):
+        raise CannotStart(f"{schema} exists already and is no schema of evenflow's; move it, or overwrite it with --force")
+
+
+def is_a_person_there() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _asked(base_url: str) -> tuple[str, str]:
+    for name, known in KINDS.items():
+        click.echo(f"  {name:<11} {known.title}, {known.base_url}")
+    kind: str = click.prompt("Which upstream", type=click.Choice(list(KINDS)), default=DEFAULT_KIND, show_choices=False)
+    return kind, base_url or click.prompt("Where it is", default=KINDS[kind].base_url)

@@ -92,6 +92,7 @@ class _Loading:
         self._flags, self._environ, self._directory, self._with_upstreams = flags, environ, directory, with_upstreams
         self._problems: list[Problem] = []
         self._warnings: list[str] = []
+        self._named: set[str] = {flags.upstream_key_env or ""}  # variables that a setting names, so that they are none themselves
         self._moved: list[tuple[SettingPath, Any, Origin, SettingPath]] = []  # new path, value, origin and path of an old name
         self._base = directory  # what relative paths in the file are relative to
 
@@ -183,7 +184,8 @@ class _Loading:
                 self._take(node, value, path, layer, lambda _, origin=origin: origin)  # type: ignore[misc]
             elif isinstance(node, Leaf):
                 self._convert(node, text, path, layer, origin, strict=False)
-        self._warn_of_unknown(unknown)
+        self._named |= {str(value) for path, (value, _) in (*lower.values.items(), *layer.values.items()) if path[-1] == "key_env"}
+        self._warn_of_unknown([name for name in unknown if name not in self._named])
         for name, setting in (("EVENFLOW_UPSTREAM", "base_url"), ("EVENFLOW_UPSTREAM_KEY", "key")):
             if text := self._environ.get(name, ""):
                 self._take_one_upstream(layer, lower, setting, text, Origin(Rank.ENVIRONMENT, name))
@@ -308,6 +310,7 @@ class _Loading:
             raise ValueError(f"expected str, got {type(raw).__name__}")
         if raw.startswith("env:"):
             name = raw.removeprefix("env:")
+            self._named.add(name)
             if not (value := self._environ.get(name, "").strip()):
                 raise ValueError(variable(name) + _NOT_SET)
             return Secret(value)

@@ -70,6 +70,7 @@ COMMANDS: dict[str, set[str]] = {
     "simulate": {"--bind", "--pace", "--scenario", "--recordings", "--list", "--json"},
     "replay": {"--serve", "--pace", "--emit", "--emit-dir", "--json"},
     "schema": set(),
+    "init": {"--base-url", "--key-env", "--output", "--force"},
 }
 
 

@@ -145,6 +145,15 @@ def test_unknown_variables_warn_and_empty_ones_count_as_unset(tmp_path: Path) ->
     assert loaded.settings.bind == "127.0.0.1:8143"
 
 
+def test_a_variable_that_a_setting_names_is_no_unknown_setting(tmp_path: Path) -> None:
+    text = f'client_keys = ["env:EVENFLOW_CLIENT_KEY"]\n{MAIN.replace("http:", "https:")}key_env = "EVENFLOW_MAIN"\n'
+    environ = {"EVENFLOW_CLIENT_KEY": CANARY, "EVENFLOW_MAIN": CANARY, "EVENFLOW_MINE": CANARY, "EVENFLOW_OTHER": "x"}
+    assert read(tmp_path, text, environ).warnings == ("EVENFLOW_MINE, EVENFLOW_OTHER: no such settings, ignored",)
+    flags = Flags(upstream="https://a/v1", upstream_key_env="EVENFLOW_MINE")
+    del environ["EVENFLOW_OTHER"]
+    assert not [w for w in read(tmp_path, text, environ, flags).warnings if "EVENFLOW_MINE" in w]
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=[e.stem for e in EXAMPLES])
 def test_the_examples_work_as_they_are(tmp_path: Path, example: Path) -> None:
     environ = dict.fromkeys(("EVEN_TEAM_KEY", "VLLM_API_KEY", "DASHSCOPE_API_KEY", "OPENROUTER_API_KEY"), "sk-example-0123456789")
