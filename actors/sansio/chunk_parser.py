@@ -15,7 +15,7 @@ from typing import Final
 
 from .chunks import Chunk, Comment, Done, Event, InBandError, Malformed
 from .event_json import make_error, read_event, read_json
-from .sse_blocks import BlockSplitter, Oversize, read_fields
+from .sse_blocks import MOST_LINES, BlockSplitter, Oversize, read_fields
 
 #: Bytes of one event. Specified: FAULTS row 22; the largest legitimate events are images in base64.
 MAX_EVENT: Final = 10 * 1024 * 1024
@@ -41,7 +41,8 @@ class ChunkParser:
         chunks: list[Chunk] = []
         for block in self._splitter.feed(data):
             if isinstance(block, Oversize):
-                chunks.append(Malformed(block.head, f"event of more than {self._max_event} bytes", may_carry_output=True, oversize=True))
+                told = f"event of more than {self._max_event} bytes or {MOST_LINES} lines"
+                chunks.append(Malformed(block.head, told, may_carry_output=True, oversize=True))
             # The usual block: one line of JSON, valid UTF-8. The first byte of the data tells it from [DONE].
             elif block.startswith(_USUAL) and block.find(b"\n") == len(block) - 2 and b"\r" not in block and _is_utf8(block):
                 begin = block.find(b"{")
