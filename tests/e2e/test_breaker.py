@@ -85,7 +85,9 @@ async def test_row_62_all_open_says_which_and_until_when(engine: str, simulator:
             assert await order(proxy, f"{name}/force", {"state": "forced_open"}) == 200
         answer = await proxy.client.ask("ok")
         assert (answer.status, answer.error["code"]) == (503, "upstream_unavailable")
-        assert "'spare' is forced_open" in answer.error["message"]
+        for name in ("first", "spare"):  # which, and until when
+            assert f"'{name}' is forced_open" in answer.error["message"]
+        assert answer.error["message"].count("next try in") == 2
         assert answer.header("retry-after")
         took = []
         for _ in range(10):  # the fastest of them: other processes use this machine as well
@@ -179,14 +181,19 @@ async def test_row_60_one_probe_reaches_a_half_open_upstream_and_the_rest_is_ref
                 await proxy.client.ask("any")
             await eventually(lambda: proxy.circuit("main").state == "half_open")
             statuses: list[int] = []
+            waits: list[str] = []
 
             async def one() -> None:
-                statuses.append((await proxy.client.ask("any")).status)
+                answer = await proxy.client.ask("any")
+                statuses.append(answer.status)
+                if answer.status == 503:
+                    waits.append(answer.header("retry-after"))
 
             async with trio.open_nursery() as nursery:
                 for _ in range(20):
                     nursery.start_soon(one)
             assert sorted(statuses) == [200] + [503] * 19
+            assert all(waits)
             assert len(simulator.observer.seen) == 3
 
 

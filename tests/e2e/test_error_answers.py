@@ -82,6 +82,8 @@ async def test_row_11_an_html_page_becomes_json_with_its_status(stream: bool, pr
     assert "502 Bad Gateway" in answer.error["message"]
     assert "<" not in answer.error["message"]
     assert len(answer.error["message"]) < 300
+    await proxy.until_quiet()
+    assert proxy.circuit("main").failures == 3
 
 
 @BOTH_ENGINES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from server.simulator import open_simulator, parse_scenario
 
@@ -161,6 +162,20 @@ async def test_row_63_the_retry_budget_bounds_the_retries_of_all_requests(engine
             answer = await proxy.client.ask("http-503")
             assert answer.status == 503
         assert len(simulator.observer.seen) == 10 + 3
+
+
+@BOTH_ENGINES
+async def test_row_63_a_storm_costs_a_fifth_more_at_the_most(engine: str, simulator: Simulator) -> None:
+    settings = settings_for({"main": simulator}, engine=engine, retry={"budget_floor": 0}, breaker={"mode": "metrics_only"})
+    assert settings.retry.budget_ratio == 0.2
+    async with running_proxy(settings, simulator) as proxy:
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(proxy.client.ask, "http-503")
+        asked = len(simulator.observer.seen)
+        # A fifth of the attempts, retries among them: of 125, 25.
+        assert 100 < asked <= 125
+        assert b"evenflow_retries_refused_total" in (await proxy.admin.get("/metrics")).body
 
 
 async def test_a_route_can_switch_retries_off(simulator: Simulator) -> None:

@@ -107,7 +107,8 @@ async def test_row_30_a_stream_without_end(place: str, engine: str, simulator: S
             assert answer.error["code"] == "stream_too_long"
             assert "timers.total = 0.2 s" in answer.error["message"]
         assert answer.whole is (engine == "actors")
-        await simulator.observer.wait_for(lambda observer: observer.closes == 1)
+        with trio.fail_after(1):
+            await simulator.observer.wait_for(lambda observer: observer.closes == 1)
         await proxy.until_quiet()
         (line,) = log.requests()
         assert (line["outcome"], line["termination"], line["setting"]) == ("error", "PD", "timers.total")
