@@ -24,7 +24,7 @@ from .settings_sources import Flags, load
 from .version import VERSION, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from .settings_loaded import Loaded
     from .simulator import Recording, Scenario
@@ -57,13 +57,16 @@ def evenflow(context: click.Context, version: bool, as_json: bool) -> None:
 
 @evenflow.command()
 @sources
-def serve(**flags: Any) -> None:
+def serve(**flags: Any) -> int:
     """Run the proxy until SIGTERM or Ctrl-C."""
     given = Flags(**flags)
     loaded = loaded_or_exit(given)
     from . import main as proxy
+    from . import supervisor
 
-    run_until_ended(functools.partial(proxy.serve, loaded.settings, functools.partial(load, given)), proxy.BindError, _bound_by(loaded))
+    command: Callable[..., Awaitable[int | None]] = proxy.serve if loaded.settings.workers == 1 else supervisor.serve_with_workers
+    run = functools.partial(command, loaded.settings, functools.partial(load, given))
+    return run_until_ended(run, proxy.BindError, _bound_by(loaded), told=(supervisor.WorkersFailed,))
 
 
 @evenflow.command()

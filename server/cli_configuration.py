@@ -38,6 +38,7 @@ def sources(command: Callable[..., object]) -> Callable[..., object]:
         click.option("--allow-anonymous", is_flag=True, default=None, help="let --bind leave loopback although no client_keys are set"),
         click.option("--upstream-key-env", metavar="NAME", help="environment variable that holds the upstream's key"),
         click.option("--upstream", metavar="URL", help="base_url of the one upstream, for example http://127.0.0.1:11434/v1"),
+        click.option("--workers", metavar="N", type=click.IntRange(min=1), help="processes that serve side by side [1]"),
         ADMIN_BIND,
         BIND,
         CONFIG,

@@ -16,7 +16,7 @@ import click
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 #: What a shell reports of a program that SIGINT ended: 128 + 2.
 _INTERRUPTED: Final = 130
@@ -70,24 +70,34 @@ def _pipe_closed() -> int:
     return _PIPE_CLOSED
 
 
-def run_until_ended(command: Callable[[], Any], bind_error: type[Exception], explained: Callable[[Exception], str] = str) -> None:
+def run_until_ended(
+    command: Callable[[], Awaitable[int | None]],
+    bind_error: type[Exception],
+    explained: Callable[[Exception], str] = str,
+    *,
+    told: tuple[type[Exception], ...] = (),
+) -> int:
     """Run an async command; a port in use is one line, also out of a nursery. So is a defect, whose traceback goes into the log.
 
     Args:
       explained: the line of a `bind_error`.
+      told: defects that need no traceback.
+
+    Returns:
+      The exit code: the command's own, if it has one.
     """
     try:
-        trio.run(command)
+        return trio.run(command) or 0
     except* bind_error as group:
         failure: click.ClickException = CannotStart(explained(innermost(group)))
+    except* told as group:
+        failure = Failed(str(innermost(group)))
     except* Exception as group:
-        from .log import flush_logging
-
         logging.getLogger("evenflow").critical("the process ends, for it cannot go on", exc_info=group)
-        flush_logging(0.5)  # what is said below comes last
         failure = Failed(str(innermost(group)) or type(innermost(group)).__name__)
-    else:
-        return
+    from .log import flush_logging
+
+    flush_logging(0.5)  # what is said now comes last
     raise failure
 
 

@@ -12,6 +12,8 @@ import errno
 import math
 import os
 import socket
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from .port_holder import holder_of
@@ -35,7 +37,7 @@ class BindError(Exception):
         self.setting = setting
 
 
-def open_listener(address: Address, setting: str, *, backlog: int, write_timeout: float) -> socket.socket:
+def open_listener(address: Address, setting: str, *, backlog: int, write_timeout: float, shared: bool = False) -> socket.socket:
     """Bind and listen.
 
     Args:
@@ -43,6 +45,7 @@ def open_listener(address: Address, setting: str, *, backlog: int, write_timeout
       setting: name of the setting that holds it, `bind` or `admin_bind`, for the error.
       backlog: connections that the kernel may queue.
       write_timeout: seconds that sent bytes may stay unacknowledged before the kernel drops the connection.
+      shared: others that are shared as well may listen on the same address; the kernel then deals connections out to all of them.
 
     Raises:
       BindError: the address is taken, not ours, or not allowed.
@@ -57,12 +60,42 @@ def open_listener(address: Address, setting: str, *, backlog: int, write_timeout
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         set_write_timeout(listener, write_timeout)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(place)
         listener.listen(backlog)
     except OSError as exc:
         listener.close()
         raise BindError(f"cannot listen on {address}: {_why(exc, address, flag)}", setting) from exc
     return listener
+
+
+def open_listeners(address: Address, setting: str, count: int, *, backlog: int, write_timeout: float) -> list[socket.socket]:
+    """Several listening sockets on one address, each with a queue of its own, among which the kernel deals out connections.
+
+    Args:
+      address: port 0 takes a free one, the same for all.
+      backlog: of each.
+
+    Raises:
+      BindError: as for `open_listener`, or the system cannot do this.
+    """
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise BindError("this system has no SO_REUSEPORT, so that only one process can listen on an address; set workers to 1")
+    one = partial(open_listener, setting=setting, backlog=backlog, write_timeout=write_timeout)
+    if address.port:
+        # Not shared and closed at once: any other listener is noticed by it, another evenflow with workers included. A shared one
+        # would join in, and get a part of the other's connections.
+        one(address).close()
+    listeners = [one(address, shared=True)]
+    try:
+        address = replace(address, port=listeners[0].getsockname()[1])
+        listeners += [one(address, shared=True) for _ in range(count - 1)]
+    except BindError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
 
 
 def set_write_timeout(listener: socket.socket, seconds: float) -> None:

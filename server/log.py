@@ -74,6 +74,7 @@ class _State:
 
     sink: LineSink | None = None
     dropped_before: int = 0  # by sinks that were replaced
+    worker: int | None = None  # which of several this process is
     secrets: frozenset[str] = frozenset()
     secrets_pattern: re.Pattern[str] | None = None
 
@@ -144,6 +145,11 @@ def flush_logging(timeout: float) -> None:
 def dropped_lines() -> int:
     """Lines lost since the process began."""
     return _State.dropped_before + (_State.sink.dropped if _State.sink is not None else 0)
+
+
+def set_worker(number: int) -> None:
+    """From now on every line says which worker wrote it."""
+    _State.worker = number
 
 
 def register_secrets(secrets: Iterable[str]) -> None:
@@ -246,9 +252,20 @@ def log_breaker_transition(upstream: str, before: str, after: str, reason: str) 
     log("breaker", upstream=upstream, before=before, after=after, reason=reason)
 
 
-def log_stopping(signal: str, streams: int, seconds: float) -> None:
-    """Write that the process was told to end, and what it waits for."""
-    _logger.info("stopping", signal=signal, streams=streams, drain=seconds)
+def log_stopping(signal: str, seconds: float, **waits_for: int) -> None:
+    """Write that the process was told to end, and what it waits for: so many streams, or so many workers."""
+    _logger.info("stopping", signal=signal, **waits_for, drain=seconds)
+
+
+def log_worker_ended(worker: int, pid: int, reason: str, restart_in: float | None) -> None:
+    """Write that a worker ended that was not told to.
+
+    Args:
+      reason: its exit code or the signal that killed it.
+      restart_in: seconds until it is started again, None if it is not.
+    """
+    log = _logger.critical if restart_in is None else _logger.error
+    log("worker_ended", worker=worker, pid=pid, reason=reason, restart_in=restart_in)
 
 
 def log_reload(result: str, *, reason: str = "", needs_restart: Iterable[str] = (), warnings: Iterable[str] = ()) -> None:
@@ -330,7 +347,10 @@ def _text_renderers(*, colours: bool) -> list[structlog.typing.Processor]:
 
 def _clean_event(_logger: object, _method: str, event: _EventDict) -> Mapping[str, Any]:
     """Make every value plain and printable; after it, nothing that a renderer meets has a repr of its own."""
-    ordered = {key: event[key] for key in _FIRST if key in event} | dict(event)
+    ordered = {key: event[key] for key in _FIRST if key in event}
+    if _State.worker is not None:
+        ordered["worker"] = _State.worker
+    ordered |= event
     return {key: _clean(value, _LIMITS.get(key, FIELD_LIMIT), keep_lines=key in _TRACES) for key, value in ordered.items()}
 
 

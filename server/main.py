@@ -9,13 +9,14 @@ import gc
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
+from .endings import Ending
 from .listeners import BindError, raise_descriptor_limit
-from .log import configure_logging, log_stopping, register_secrets
+from .log import configure_logging, register_secrets
 from .proxy import Proxy, open_proxy, secrets_of
 from .reload import Reloader
 from .sd_notify import Notifier
@@ -23,7 +24,6 @@ from .settings import UpstreamSettings
 from .simulator import open_simulator
 from .summary import dev_summary, serve_summary
 from .terminal import Style
-from .watchdogs import ExitWatchdog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from .simulator import Simulator
 
 __all__ = ["BindError", "Proxy", "open_proxy", "serve", "serve_dev"]
-
-#: Seconds beyond `drain` after which the process is ended by force (FAULTS row 68 allows 2). The end in order takes 0.5 + 0.25 at the
-#: most (proxy.py), and one more where nobody takes the last lines of the log.
-_MARGIN: Final = 1.85
 
 
 async def serve(
@@ -51,60 +47,49 @@ async def serve(
       BindError: a listener's address cannot be had.
     """
     prepare_process(settings)
-    await _until_signalled(settings, _announce, load, task_status)
+    await _until_signalled(settings, lambda proxy: announce(settings, proxy.base_url, proxy.admin_url), load, task_status)
 
 
 async def _until_signalled(
     settings: Settings, announce: Callable[[Proxy], None], load: Callable[[], Loaded] | None, task_status: trio.TaskStatus[Proxy]
 ) -> None:
-    stop, watchdog, notifier = trio.Event(), ExitWatchdog(), Notifier.from_environment(os.environ)
-    with trio.open_signal_receiver(*_signals(reload=load is not None)) as signals, trio.CancelScope() as at_once:
+    ending, notifier = Ending(), Notifier.from_environment(os.environ)
+    with trio.open_signal_receiver(*signals_obeyed(reload=load is not None)) as signals, ending.at_once:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(notifier.feed_watchdog)
             async with open_proxy(settings) as proxy:
-                reloader = Reloader(proxy, load) if load is not None else None
-                nursery.start_soon(_obey, signals, proxy, reloader, stop, at_once, watchdog, notifier)
+                nursery.start_soon(_obey, signals, proxy, load, ending, notifier)
                 announce(proxy)
                 notifier.ready(f"listens on {proxy.base_url}")
                 task_status.started(proxy)
-                await stop.wait()
+                await ending.asked.wait()
             nursery.cancel_scope.cancel()
 
 
-def _signals(*, reload: bool) -> list[signal.Signals]:
+def signals_obeyed(*, reload: bool) -> list[signal.Signals]:
+    """Those of this platform that end a process in order, and with `reload` the one that reads the configuration anew."""
     names = ("SIGINT", "SIGTERM", "SIGHUP") if reload else ("SIGINT", "SIGTERM")
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
-async def _obey(
-    signals: AsyncIterator[int],
-    proxy: Proxy,
-    reloader: Reloader | None,
-    stop: trio.Event,
-    at_once: trio.CancelScope,
-    watchdog: ExitWatchdog,
-    notifier: Notifier,
-) -> None:
+async def _obey(signals: AsyncIterator[int], proxy: Proxy, load: Callable[[], Loaded] | None, ending: Ending, notifier: Notifier) -> None:
+    reloader = Reloader(proxy)
     async with trio.open_nursery() as nursery:
         async for number in signals:
             name = signal.Signals(number).name
             if name == "SIGHUP":
-                if reloader is not None and not stop.is_set():
-                    nursery.start_soon(_reload, reloader, notifier, proxy.base_url)
-            elif stop.is_set():
-                watchdog.arm(_MARGIN)
-                at_once.cancel()
+                if load is not None and not ending.asked.is_set():
+                    nursery.start_soon(_reload, reloader, load, notifier, proxy.base_url)
+            elif ending.asked.is_set():
+                ending.abort()
             else:
-                settings = proxy.services.settings
-                log_stopping(name, len(proxy.services.readiness.running), settings.drain)
-                watchdog.arm(settings.drain_notice + settings.drain + _MARGIN)
-                notifier.stopping(f"gives running streams up to {settings.drain:g} s")
-                stop.set()
+                notifier.stopping(f"gives running streams up to {proxy.services.settings.drain:g} s")
+                ending.stop(name, proxy)
 
 
-async def _reload(reloader: Reloader, notifier: Notifier, base_url: str) -> None:
+async def _reload(reloader: Reloader, load: Callable[[], Loaded], notifier: Notifier, base_url: str) -> None:
     notifier.reloading()
-    await reloader.reload()
+    await reloader.reload(load)
     notifier.ready(f"listens on {base_url}")
 
 
@@ -119,8 +104,9 @@ def prepare_process(settings: Settings) -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
-def _announce(proxy: Proxy) -> None:
-    print(serve_summary(proxy.services.settings, proxy.base_url, proxy.admin_url, Style.of(sys.stdout)), flush=True)
+def announce(settings: Settings, base_url: str, admin_url: str) -> None:
+    """Print where it listens and what it serves."""
+    print(serve_summary(settings, base_url, admin_url, Style.of(sys.stdout)), flush=True)
 
 
 async def serve_dev(settings: Settings, *, task_status: trio.TaskStatus[Proxy] = trio.TASK_STATUS_IGNORED) -> None:

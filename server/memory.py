@@ -57,9 +57,13 @@ class Memory:
         return True
 
 
-def memory_of_this_process() -> Memory:
-    """The memory of the process that asks."""
-    return Memory(memory_limit(), resident_bytes)
+def memory_of_this_process(processes: int = 1) -> Memory:
+    """The memory of the process that asks.
+
+    Args:
+      processes: so many share what there is, each the same.
+    """
+    return Memory(memory_limit() // processes, resident_bytes)
 
 
 def resident_bytes() -> int:

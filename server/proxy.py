@@ -15,7 +15,7 @@ get others. Refuses to know signals and files (main.py, reload.py).
 from __future__ import annotations
 
 import random as random_module
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,8 @@ from .watchdogs import LoopWatch
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from actors import Upstream
 
@@ -79,11 +80,11 @@ class Proxy:
 
     Args:
       base_url: what an OpenAI client is pointed at.
-      admin_url: root of the admin listener.
+      admin_url: root of the admin listener, "" where it has none of its own.
       services: those that the next request gets.
     """
 
-    def __init__(self, services: Services, admin_url: str, listeners: tuple[socket.socket, socket.socket], memory: Memory) -> None:
+    def __init__(self, services: Services, admin_url: str, listeners: Sequence[socket.socket], memory: Memory) -> None:
         self.services = services
         self.base_url = services.base_url
         self.admin_url = admin_url
@@ -185,8 +186,19 @@ class Proxy:
 
 
 @asynccontextmanager
-async def open_proxy(settings: Settings, *, random: Callable[[], float] = random_module.random) -> AsyncIterator[Proxy]:
+async def open_proxy(
+    settings: Settings,
+    *,
+    random: Callable[[], float] = random_module.random,
+    listener: socket.socket | None = None,
+    worker: int | None = None,
+) -> AsyncIterator[Proxy]:
     """Run a proxy as long as the block lasts.
+
+    Args:
+      listener: the main listener's socket, closed at the end. Without it both listeners are opened here; with it there is no admin
+        listener, for whoever opened this one speaks to `Proxy.admin`.
+      worker: which of `settings.workers` processes this is, None where there is but one.
 
     At its end new requests are unwelcome (`/readyz`), `drain_notice` seconds later nobody is let in, running streams get `drain` seconds
     to finish, and those that are left tell their client.
@@ -196,14 +208,14 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
       BreakerFailed: the circuit breaker failed again and again; in an exception group.
     """
     upstreams = settings.upstreams()
-    memory = memory_of_this_process()
+    memory = memory_of_this_process(1 if worker is None else settings.workers)
     metrics = Metrics([upstream.name for upstream in upstreams], dropped_lines=dropped_lines)
 
     def on_transition(upstream: str, before: str, after: str, reason: str) -> None:
         metrics.breaker_transition(upstream, before, after, reason)
         log_breaker_transition(upstream, before, after, reason)
 
-    with _listening(settings) as (main_socket, admin_socket), _recording(settings) as recorder:
+    with _listening(settings, listener) as (main_socket, admin_socket), _recording(settings, worker) as recorder:
         async with (
             open_circuit_breaker(
                 settings.breaker_policies(), random=random, budget=settings.retry_budget(), on_transition=on_transition
@@ -219,17 +231,18 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
                 KeyRing(settings.client_keys),
                 Buffers(settings),
                 metrics,
-                f"{_url(main_socket)}/v1",
+                f"{url_of(main_socket)}/v1",
                 random,
                 Admission(settings.admission_policy(), _slots(upstreams), random=random, beyond=memory.beyond),
                 Rollout(settings.streaming),
                 recorder,
             )
-            proxy = Proxy(services, _url(admin_socket), (main_socket, admin_socket), memory)
+            listeners = [one for one in (main_socket, admin_socket) if one]
+            proxy = Proxy(services, url_of(admin_socket) if admin_socket else "", listeners, memory)
             readiness = services.readiness
             most = connection_limit()
             async with (
-                open_edge(proxy.admin, admin_socket, settings.edge, grace=_ADMIN_GRACE, acceptors=1, most=_ADMIN_CONNECTIONS),
+                open_admin_edge(proxy.admin, admin_socket, settings) if admin_socket else nullcontext(),
                 open_edge(
                     proxy.main,
                     main_socket,
@@ -249,22 +262,33 @@ async def open_proxy(settings: Settings, *, random: Callable[[], float] = random
                 await trio.sleep(proxy.services.settings.drain_notice)
 
 
+def open_admin_edge(app: AsgiApp, listener: socket.socket, settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Serve an application on the admin listener for the length of a block."""
+    return open_edge(app, listener, settings.edge, grace=_ADMIN_GRACE, acceptors=1, most=_ADMIN_CONNECTIONS)
+
+
 @contextmanager
-def _listening(settings: Settings) -> Iterator[tuple[socket.socket, socket.socket]]:
+def _listening(settings: Settings, listener: socket.socket | None) -> Iterator[tuple[socket.socket, socket.socket | None]]:
     """The sockets of both listeners, closed at the end, whatever happened in between."""
+    if listener is not None:
+        with listener:
+            yield listener, None
+        return
     open_one = partial(open_listener, backlog=settings.backlog, write_timeout=settings.timers.client_stall)
     with open_one(Address.parse(settings.bind), "bind") as main, open_one(Address.parse(settings.admin_bind), "admin_bind") as admin:
         yield main, admin
 
 
 @contextmanager
-def _recording(settings: Settings) -> Iterator[FlightRecorder | None]:
+def _recording(settings: Settings, worker: int | None) -> Iterator[FlightRecorder | None]:
     """The flight recorder, if one is wanted; what waits is written at the end."""
     wanted = settings.recorder
     if not wanted.directory:
         yield None
         return
     directory = Path(wanted.directory).expanduser()
+    if worker is not None:
+        directory /= f"worker-{worker}"  # a ring of files has one owner
     recorder = FlightRecorder(directory, streams=wanted.streams, most=wanted.max_bytes, redact=wanted.text == "redacted")
     try:
         yield recorder
@@ -289,7 +313,8 @@ def _is_another(one: Upstream, other: Upstream) -> bool:
     return replace(one, breaker=other.breaker, slots=other.slots, own_circuits=other.own_circuits) != other
 
 
-def _url(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
+    """Where a listener of this machine is reached."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("evenflow.reload")
 
-#: Belongs to a listening socket or a thread, which exists already.
-_NEEDS_RESTART: Final = ("bind", "admin_bind", "backlog", "recorder")
+#: Belongs to a listening socket, a process or a thread, which exists already.
+_NEEDS_RESTART: Final = ("bind", "admin_bind", "backlog", "workers", "recorder")
 #: The same, of `edge`: handed to every connection of a listener.
 _EDGE_NEEDS_RESTART: Final = ("max_headers", "max_header_bytes", "max_target", "header_timeout", "keepalive_timeout")
 
@@ -42,35 +42,40 @@ def keep_what_needs_a_restart(running: Settings, wanted: Settings) -> tuple[Sett
 
 
 class Reloader:
-    """Applies the configuration anew, once for each call.
+    """Applies the configuration anew, once for each call."""
 
-    Args:
-      load: reads it from the same sources as at the start; may block.
-    """
-
-    def __init__(self, proxy: Proxy, load: Callable[[], Loaded]) -> None:
+    def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
-        self._load = load
         self._one_at_a_time = trio.Lock()
 
-    async def reload(self) -> None:
-        """Load, check, and go on with the result; never raises."""
+    async def reload(self, load: Callable[[], Loaded]) -> bool:
+        """Load, check, and go on with the result; never raises.
+
+        Args:
+          load: reads it from the same sources as at the start; may block.
+
+        Returns:
+          Whether it was accepted; if not, nothing has changed.
+        """
         async with self._one_at_a_time:
             try:
-                loaded = await trio.to_thread.run_sync(self._load)
+                loaded = await trio.to_thread.run_sync(load)
                 settings, restart = keep_what_needs_a_restart(self._proxy.services.settings, loaded.settings)
                 await self._proxy.reconfigure(settings)
             except (SettingsError, OSError, BreakerGone) as exc:
-                self._refused(str(exc))
+                self.refuse(str(exc))
             except Exception as exc:  # a defect in here must not end the streams that run
                 _logger.exception("a reload failed")
-                self._refused(f"{type(exc).__name__}; see the log")
+                self.refuse(f"{type(exc).__name__}; see the log")
             else:
                 self._proxy.reloads.accepted += 1
                 self._proxy.services.metrics.config_reloaded("accepted")
                 log_reload("accepted", needs_restart=restart, warnings=loaded.warnings)
+                return True
+        return False
 
-    def _refused(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
+        """Note that a new configuration is no good."""
         self._proxy.reloads.refused += 1
         self._proxy.reloads.last_refusal = reason
         self._proxy.services.metrics.config_reloaded("refused")

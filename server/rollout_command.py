@@ -47,7 +47,10 @@ def ask_rollout(url: str, key: str, percent: float | None) -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report for people."""
+    """The report for people; of several workers, one after the other."""
+    if "workers" in report:
+        rest = [f"worker {one['worker']}: {one.get('absent') or ''}\n{table(one) if 'engines' in one else ''}" for one in report["workers"]]
+        return "\n\n".join(text.rstrip() for text in rest)
     shadow = report["shadow"]
     rows: list[tuple[str, ...]] = [_HEADINGS]
     rows += [_row(name, record) for name, record in report["engines"].items()]

@@ -420,6 +420,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     backlog: Annotated[int, _count("connections the kernel may queue; 100 overflows when a thousand clients come at once", "sockets")] = (
         4096
     )
+    workers: Annotated[
+        int, _count("that serve side by side, at most one per core; limits, circuits and what was learned are each one's own", "processes")
+    ] = 1
     timers: TimersSettings = field(default_factory=TimersSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     recovery: Annotated[dict[str, str], Meta(extra={"table": RecoverySettings})] = field(default_factory=dict)

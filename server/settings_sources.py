@@ -63,6 +63,7 @@ class Flags:
     config: str | None = None
     bind: str | None = None
     admin_bind: str | None = None
+    workers: int | None = None
     upstream: str | None = None
     upstream_key_env: str | None = None
     allow_anonymous: bool | None = None
@@ -193,8 +194,8 @@ class _Loading:
 
     def _from_flags(self, lower: Layer) -> Layer:
         layer, flags = Layer(), self._flags
-        for setting, value in (("bind", flags.bind), ("admin_bind", flags.admin_bind), ("allow_anonymous", flags.allow_anonymous)):
-            if value is not None:
+        for setting in ("bind", "admin_bind", "workers", "allow_anonymous"):
+            if (value := getattr(flags, setting)) is not None:
                 layer.values[(setting,)] = (value, Origin(Rank.FLAG, f"--{setting.replace('_', '-')}"))
         for flag, setting, text in (("--upstream", "base_url", flags.upstream), ("--upstream-key-env", "key_env", flags.upstream_key_env)):
             if text is not None:

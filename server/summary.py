@@ -37,6 +37,8 @@ def serve_summary(settings: Settings, base_url: str, admin_url: str, style: Styl
     lines += _rows("routes", [_route(route) for route in settings.routes()], style)
     lines += _rows("upstreams", list(_upstreams(settings)), style)
     lines += _rows("engine", [_engine(settings)], style)
+    if settings.workers > 1:
+        lines += _rows("workers", [f"{settings.workers} processes; each has limits and circuits of its own"], style)
     lines += _rows("admin", [f"{admin_url}/status  {admin_url}/metrics"], style)
     if missing := list(_not_configured(settings)):
         lines += _rows("not set", missing, style)

@@ -64,6 +64,11 @@ class Command:
             await self._wrote.wait()
         return found
 
+    async def until_all_ended(self) -> None:
+        """Wait until nobody holds its standard output any more: it and every process it has started are gone."""
+        while not self._closed:
+            await self._wrote.wait()
+
     async def ended(self) -> int:
         """Wait for its end; returns the exit code. Everything it wrote is free of tracebacks and keys."""
         code = await self.process.wait()
@@ -76,9 +81,18 @@ class Command:
 
 @asynccontextmanager
 async def command(
-    *arguments: str, cwd: Path, stderr: int | IO[bytes] = subprocess.PIPE, program: str = "", variables: Mapping[str, str] | None = None
+    *arguments: str,
+    cwd: Path,
+    stderr: int | IO[bytes] = subprocess.PIPE,
+    program: str = "",
+    variables: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> AsyncIterator[Command]:
-    """Run `evenflow ARGUMENTS`; killed if it outlives the block."""
+    """Run `evenflow ARGUMENTS`; killed if it outlives the block.
+
+    Args:
+      patience: seconds that the block may take.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EVENFLOW_")}
     environment = inherited | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | dict(variables or {})
     process = await trio.lowlevel.open_process(
@@ -90,7 +104,7 @@ async def command(
     )
     running = Command(process)
     try:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(patience):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(running.read, "out")
                 if process.stderr is not None:
@@ -129,6 +143,7 @@ async def serving(
     *,
     stderr: int | IO[bytes] = subprocess.PIPE,
     program: str = "",
+    patience: float = PATIENCE,
 ) -> AsyncIterator[tuple[Command, RawClient]]:
     """`evenflow serve` in front of the simulator, with keys, and a client for it.
 
@@ -136,11 +151,12 @@ async def serving(
       more: further settings of the top level, as TOML.
       stderr: where its log goes.
       program: Python to run instead of `-m server`.
+      patience: seconds that the block may take.
     """
     (tmp_path / "evenflow.toml").write_text(CONFIG.format(drain=drain, more=more, upstream=simulator.base_url))
     flags = ("serve", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0")
     keys = {"UP_KEY": UPSTREAM_KEY, "CALLERS": CLIENT_KEY}
-    async with command(*flags, cwd=tmp_path, stderr=stderr, program=program, variables=keys) as running:
+    async with command(*flags, cwd=tmp_path, stderr=stderr, program=program, variables=keys, patience=patience) as running:
         url = await running.until_said(r"(?s)listens on (\S+).*/metrics")
         yield running, RawClient(url[1])
 

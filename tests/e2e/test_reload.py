@@ -37,7 +37,7 @@ async def reload(proxy: RunningProxy, settings: Settings | Exception) -> None:
             raise settings
         return Loaded(settings, (), {})
 
-    await Reloader(proxy.proxy, load).reload()
+    await Reloader(proxy.proxy).reload(load)
 
 
 async def reloads(proxy: RunningProxy) -> dict[str, Any]:
@@ -214,5 +214,5 @@ async def test_row_69_the_drain_is_the_newest(simulator: Simulator) -> None:
         async with open_proxy(settings) as proxy:
             stream = await streams.enter_async_context(RawClient(proxy.base_url).open("endless:pace=5"))
             await stream.read_until(b"data: ")
-            await Reloader(proxy, lambda: Loaded(msgspec.structs.replace(settings, drain=0.0), (), {})).reload()
+            await Reloader(proxy).reload(lambda: Loaded(msgspec.structs.replace(settings, drain=0.0), (), {}))
         assert (await stream.rest()).error["code"] == "server_shutdown"

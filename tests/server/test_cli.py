@@ -59,7 +59,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 
 #: Every command with its options: the names that others script against.
-SOURCES = {"--config", "--bind", "--admin-bind", "--upstream", "--upstream-key-env", "--allow-anonymous"}
+SOURCES = {"--config", "--bind", "--admin-bind", "--workers", "--upstream", "--upstream-key-env", "--allow-anonymous"}
 COMMANDS: dict[str, set[str]] = {
     "serve": SOURCES,
     "check": SOURCES | {"--json"},

@@ -291,5 +291,6 @@ def test_every_metric_and_every_label_is_documented() -> None:
         for label in {label for sample in family.samples for label in sample.labels} - {"le"}:
             assert f"`{label}`" in rows[name], f"label {label} of {name} is not in docs/operations.md"
     exposed = {f.name + ("_total" if f.type == "counter" else "") for f in families}
+    exposed |= {"evenflow_worker_up", "evenflow_worker_restarts_total"}  # the supervisor's own, tests/server/admin/test_fan_out.py
     assert set(rows) == exposed, "docs/operations.md knows metrics that do not exist"
     assert all(f"`{endpoint}`" in DOCUMENTED for endpoint in ENDPOINTS)
