@@ -9,7 +9,7 @@ VENV := .venv
 ASYNC_IGNORED := ASYNC106,ASYNC109,ASYNC111,ASYNC114,ASYNC120,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 BIN := $(VENV)/bin
 
-.PHONY: demo dev test lint types check-style unit load failover soak bench eval calibrate lock clean help
+.PHONY: demo dev test lint types check-style unit load failover soak bench bench-micro bench-scale profile eval calibrate lock clean help
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
@@ -19,6 +19,9 @@ help:
 	@echo "make failover  sixteen faults of an upstream at their real speed, against docs/examples/failover.toml (75 s)"
 	@echo "make soak    mixed traffic with faults; at the end everything is back where it was (ARGS=\"--minutes 60\")"
 	@echo "make bench   what a chunk and a request cost, beside nginx and a bare relay (ARGS=\"--scenario paced-100 --peers naive\")"
+	@echo "make bench-micro    parser, detector, breaker, channel: microseconds per call"
+	@echo "make bench-scale    cost of a request and memory of a stream, from 1 to 5,000 open"
+	@echo "make profile        where the time goes: table and flame graph (ARGS=\"--scenario short --svg flame.svg\")"
 	@echo "make eval    how often each shape of stutter is repaired, and that nothing else is touched"
 	@echo "make calibrate  the odds behind each weight of the detector, measured anew"
 	@echo "make lock    renew the hash-locked requirements"
@@ -53,6 +56,15 @@ soak: $(VENV)/run.stamp
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python -m bench.compare $(ARGS)
+
+bench-micro: $(VENV)/run.stamp
+	$(BIN)/python -m bench.micro $(ARGS)
+
+bench-scale: $(VENV)/run.stamp
+	$(BIN)/python -m bench.scale $(ARGS)
+
+profile: $(VENV)/run.stamp
+	$(BIN)/python -m bench.flame $(ARGS)
 
 eval: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.stutter_eval $(ARGS)

@@ -10,9 +10,10 @@
  * stdin:  "mark" prints the figures since the last mark as a line of JSON and begins anew, "leave" closes the connections, one each
  *         5 ms, and says when; "quit" (or end of file) gives up what is open.
  * stdout: "ready" when every stream has had its first event, "left I NS", JSON for each mark, and {"end": ...} when all is over. */
+#include "times.h"
 #include "wire.h"
 
-enum { HEAD_ROOM = 8192, READ_ROOM = 262144, BUCKETS = 64 * 32, TAIL = 16, SLOW_READ = 4096 };
+enum { HEAD_ROOM = 8192, READ_ROOM = 262144, TAIL = 16, SLOW_READ = 4096 };
 enum { FREE, CONNECTING, HEAD, SIZE, DATA, AFTER_DATA, TRAILER, FIXED, UNTIL_CLOSE };
 enum { COMPLETE, DISORDERED, NO_LAST, NO_DONE, CUT, STATUS, REFUSED, UNFINISHED, LEFT, ENDS };
 static const char *const end_names[ENDS] = {"complete", "disordered", "events_missing", "no_done", "cut", "status", "refused", "unfinished", "left"};
@@ -25,11 +26,6 @@ typedef struct {
     char tail[TAIL], head[HEAD_ROOM];
 } Client;
 
-typedef struct {
-    uint32_t counts[BUCKETS];
-    int64_t total, most;
-} Times;
-
 static Client *clients;
 static int client_count, epoll, timer, looping, keep, pending_limit = 64, leaving, quitting, status_seen;
 static int64_t to_start, started, waiting, over, events, bytes, rate, ends[ENDS], open_now;
@@ -39,28 +35,6 @@ static size_t refusal_used;
 static char host_port[64], path[256] = "/v1/chat/completions", headers[2048], spec[256];
 static uint16_t port;
 static Times delays, first_tokens, whole;
-
-/* --- times: buckets of a 32nd of their power of two, so within 3 % --- */
-
-static void add_time(Times *times, int64_t ns) {
-    if (ns < 0) ns = 0;
-    int power = ns < 32 ? 0 : 59 - __builtin_clzll((uint64_t)ns);
-    int bucket = power * 32 + (int)(power ? (ns >> (power - 1)) - 32 : ns);
-    times->counts[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
-    times->total++;
-    if (ns > times->most) times->most = ns;
-}
-
-static double percentile(const Times *times, double share) { /* in milliseconds */
-    int64_t rank = (int64_t)(share * (double)times->total + 0.999999), seen = 0;
-    for (int bucket = 0; bucket < BUCKETS; bucket++)
-        if ((seen += times->counts[bucket]) >= rank && times->counts[bucket]) {
-            int power = bucket / 32;
-            double ns = power ? (bucket % 32 + 32.5) * (double)(1LL << (power - 1)) : bucket;
-            return (ns > (double)times->most ? (double)times->most : ns) / 1e6;
-        }
-    return 0;
-}
 
 static void print_times(const char *name, const Times *times) {
     printf(",\"%s\":{\"count\":%lld,\"p50\":%.4f,\"p90\":%.4f,\"p99\":%.4f,\"max\":%.4f}", name, (long long)times->total, percentile(times, .5),

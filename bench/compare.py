@@ -4,8 +4,9 @@
                             [--only NAME,...] [--also CHECKOUT] [--json FILE] [--svg FILE]
 
 Every repeat goes through all targets before the next begins, so that what else the machine does touches all of them alike; figures are
-medians over the repeats. Exit codes: 0 every stream of evenflow, nginx and the floor came complete; 1 not so; 2 it could not be run; 130
-Ctrl-C. Whether goals were reached is told, not part of the exit code: on a busy machine it would be chance.
+medians over the repeats. Exit codes: 0 every stream of evenflow, nginx and the floor came complete; 1 one did not, or evenflow could not
+be measured; 2 nothing could be run; 130 Ctrl-C. Whether goals were reached is told and not part of the exit code: on a busy machine it
+would be chance.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from .scenarios import SCENARIOS, Place
 from .targets import ALWAYS, KEPT, OURS, TARGETS, Running, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .goals import Medians
-    from .scenarios import Result
+    from .scenarios import Result, Scenario
 
 _PEERS: Final = tuple(name for name in TARGETS if name not in ALWAYS)
 _PACKAGES: Final = ("trio", "httpx", "httptools", "hypercorn", "quart", "quart-trio", "msgspec")
@@ -61,12 +62,12 @@ class Comparison:
 
     Args:
       targets: by name, in the order of the table.
-      scenarios: likewise.
+      scenarios: by name.
     """
 
-    def __init__(self, targets: Sequence[str], scenarios: Sequence[str]) -> None:
+    def __init__(self, targets: Sequence[str], scenarios: Mapping[str, Scenario]) -> None:
         self.targets = list(targets)
-        self.scenarios = list(scenarios)
+        self.scenarios = scenarios
         self.runs: list[tuple[str, str, int, Result]] = []
         self.absent: dict[str, str] = {}
         self.others = 0.0  # processors that whatever else runs on this machine used meanwhile
@@ -96,8 +97,9 @@ class Comparison:
 
     @property
     def complete(self) -> bool:
-        """No answer of those that must be whole was not; optional peers may break."""
-        return not any(result.incomplete for _, target, _, result in self.runs if target not in _PEERS)
+        """Every answer was whole, and every target there; optional peers may break, and nginx may be missing."""
+        broken = any(result.incomplete for _, target, _, result in self.runs if target not in _PEERS)
+        return not broken and not any(target not in (*_PEERS, "nginx") for target in self.absent)
 
 
 def _median(values: Sequence[float | None]) -> float | None:
@@ -105,7 +107,7 @@ def _median(values: Sequence[float | None]) -> float | None:
     return statistics.median(known) if len(known) * 2 > len(values) else None
 
 
-def compare(targets: Sequence[str], scenarios: Sequence[str], *, repeats: int, seconds: float) -> Iterator[Comparison]:
+def compare(targets: Sequence[str], scenarios: Mapping[str, Scenario], *, repeats: int, seconds: float) -> Iterator[Comparison]:
     """Run everything; yields after each repeat, so that an interrupted run still has something to show.
 
     Raises:
@@ -125,16 +127,17 @@ def compare(targets: Sequence[str], scenarios: Sequence[str], *, repeats: int, s
                     left = (time.monotonic() - began) / done * (runs - done)
                     _progress(f"{done}/{runs}  repeat {repeat + 1}  {scenario}  {target}  about {left / 60:.0f} min left")
                     place = Path(folder) / str(done)
+                    upstream.drain()
                     try:
                         if target in KEPT:
                             if target not in running:
                                 running[target] = kept.enter_context(started(target, upstream.port, place, proxies))
                             pause_tree(running[target].pid, go_on=True)
-                            result = SCENARIOS[scenario].run(Place(running[target], upstream, others, seconds))
+                            result = scenarios[scenario].run(Place(running[target], upstream, others, seconds))
                             pause_tree(running[target].pid)
                         else:
                             with started(target, upstream.port, place, proxies) as alive:
-                                result = SCENARIOS[scenario].run(Place(alive, upstream, others, seconds))
+                                result = scenarios[scenario].run(Place(alive, upstream, others, seconds))
                     except CannotMeasure as error:
                         results.absent[target] = str(error)
                         continue
@@ -151,8 +154,8 @@ def _busy_elsewhere() -> float:
     return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what it was measured."""
+def machine(command: str) -> dict[str, Any]:
+    """Where and with what it was measured; `command` is the module that measures."""
     model = next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
     return {
         "cpu": model,
@@ -161,7 +164,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "command": " ".join(["python -m bench.compare", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", command, *sys.argv[1:]]),
     }
 
 
@@ -201,23 +204,25 @@ def as_json(results: Comparison, where: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _names(known: Sequence[str]) -> Any:
+def names(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """For argparse: a list of names with commas between; an engine may carry the checkout it is of."""
+
     def split(text: str) -> list[str]:
-        names = [name for name in text.split(",") if name]
-        if unknown := [name for name in names if name.partition("@")[0] not in known]:
+        found = [name for name in text.split(",") if name]
+        if unknown := [name for name in found if name.partition("@")[0] not in known]:
             raise argparse.ArgumentTypeError(f"no such thing: {', '.join(unknown)}; there are {', '.join(known)}")
-        return names
+        return found
 
     return split
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description="evenflow's engines and their peers, side by side.")
-    parser.add_argument("--scenario", type=_names(list(SCENARIOS)), default=list(SCENARIOS), metavar="NAME,...", help=", ".join(SCENARIOS))
+    parser.add_argument("--scenario", type=names(list(SCENARIOS)), default=list(SCENARIOS), metavar="NAME,...", help=", ".join(SCENARIOS))
     parser.add_argument(
-        "--peers", type=_names(_PEERS), default=[], metavar="NAME,...", help=f"beside nginx and the floor: {', '.join(_PEERS)}"
+        "--peers", type=names(_PEERS), default=[], metavar="NAME,...", help=f"beside nginx and the floor: {', '.join(_PEERS)}"
     )
-    parser.add_argument("--only", type=_names(list(TARGETS)), default=None, metavar="NAME,...", help="these targets and no others")
+    parser.add_argument("--only", type=names(list(TARGETS)), default=None, metavar="NAME,...", help="these targets and no others")
     parser.add_argument(
         "--also", action="append", default=[], metavar="CHECKOUT", help="both engines of another checkout as well: before and after"
     )
@@ -236,17 +241,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     targets += [f"{engine}@{Path(tree).resolve()}" for tree in asked.also for engine in OURS]
     repeats, seconds = (1, min(1.0, asked.seconds)) if asked.quick else (asked.repeats, asked.seconds)
     raise_descriptor_limit()
-    where, results, code = machine(), None, 2
+    scenarios = {name: SCENARIOS[name] for name in asked.scenario}
+    where, results, code = machine("bench.compare"), Comparison(targets, scenarios), 2
     try:
-        for results in compare(targets, asked.scenario, repeats=repeats, seconds=seconds):
+        for results in compare(targets, scenarios, repeats=repeats, seconds=seconds):
             code = 0 if results.complete else 1
     except CannotMeasure as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         code = 130
-    if results is None:
-        return code
     if asked.json is not None:
         asked.json.write_text(json.dumps(as_json(results, where), indent=1) + "\n", "utf-8")
     if asked.svg is not None:

@@ -13,6 +13,7 @@ import select
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _HERE: Final = Path(__file__).resolve().parent
-_FLAGS: Final = ("-O2", "-Wall", "-Wextra")
+_FLAGS: Final = ("-O2", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror=implicit-function-declaration")
 _END_LIMIT: Final = 5.0  # seconds that a program has to end after its last word
 
 
@@ -46,7 +47,7 @@ def compiled(name: str) -> Path:
     Raises:
       CannotMeasure: there is no C compiler, or it refuses.
     """
-    sources = [_HERE / f"{name}.c", _HERE / "wire.h"]
+    sources = [_HERE / f"{name}.c", *sorted(_HERE.glob("*.h"))]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     program = cache_folder() / f"{name}-{os.uname().machine}-{digest}"
     if program.exists():
@@ -130,7 +131,8 @@ class Program:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            pipe.close()
+            with suppress(BrokenPipeError):  # a last word that it did not wait for
+                pipe.close()
         try:
             self._process.wait(_END_LIMIT)
         except subprocess.TimeoutExpired:
@@ -145,11 +147,9 @@ class Program:
     def say(self, word: str) -> None:
         """Give it one word; one that has ended already is past caring."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.write(word.encode() + b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
 
     def line(self, patience: float) -> str | None:
         """Its next line, without the line end; None when none comes within `patience` seconds or it has ended."""
@@ -180,6 +180,11 @@ class Upstream(Program):
     def stop(self) -> None:
         """Let every open answer come to its proper end."""
         self.say("stop")
+
+    def drain(self) -> None:
+        """Forget every close that was reported so far."""
+        while self.line(0.0) is not None:
+            pass
 
     def closes(self, count: int, patience: float) -> dict[int, int]:
         """When the peers of unfinished answers left, by stream: CLOCK_MONOTONIC in ns. Waits for `count` of them, or `patience` seconds."""

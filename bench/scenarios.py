@@ -29,6 +29,7 @@ _CALM_TRIES: Final = 6
 _SEEN_LIMIT: Final = 3.0  # seconds within which an upstream should see the last of the clients leave
 #: Memory that a handful of paced streams, connections and caches need does not belong to any stream: so many are served before.
 _WARM: Final = 60
+_MANY: Final = 50
 
 
 @dataclass(slots=True)
@@ -158,29 +159,32 @@ def _flood(place: Place) -> Result:
     return _window(place, 32, "us=0", None)
 
 
-def _short(open_beside: int) -> Callable[[Place], Result]:
-    """3-chunk streams, each on a connection of its own, eight at a time; perhaps beside many that are open and say little."""
+def short(open_beside: int) -> Callable[[Place], Result]:
+    """3-chunk streams, each on a connection of its own, eight at a time; perhaps beside many that are open and silent."""
 
     def run(place: Place) -> Result:
         result = Result()
         with ExitStack() as stack:
-            beside = _beside(place, open_beside, stack, result)
             _warm(place)
-            idle = _idle_cpu(place) if open_beside else 0.0
+            before = place.memory()
+            others = _beside(place, open_beside, stack, result)
+            memory, idle = place.memory() - before, _idle_cpu(place) if open_beside else 0.0
             with place.clients("loop", _answers(place, 150), "us=2000 n=3", "conns=8") as clients:
                 used, began = place.cpu(), time.monotonic()
                 end = clients.end(_OPEN_LIMIT)
                 used, seconds = place.cpu() - used, time.monotonic() - began
             result.judge(end)
-            if beside is not None:
+            if others is not None:
                 place.upstream.stop()
-                result.judge(beside.end(_END_LIMIT))
+                result.judge(others.end(_END_LIMIT))
         done = max(1, end.ends["complete"])
         result.figures = {
             "cpu_ms_per_stream": max(0.0, used - idle * seconds) / 1e6 / done,
             "streams_per_second": done / seconds,
             "first_p50_ms": end.first.p50,
             "first_p99_ms": end.first.p99,
+            # A few streams say nothing about memory: the allocator takes it in larger pieces.
+            "kb_per_stream": memory / open_beside if open_beside >= _MANY else None,
         }
         return result
 
@@ -244,6 +248,7 @@ def _leave(spec: str) -> Callable[[Place], Result]:
         with place.clients("hold", count, spec) as clients:
             clients.ready(_OPEN_LIMIT)
             time.sleep(_SETTLE)
+            place.upstream.drain()
             clients.leave()
             result.judge(clients.end(_END_LIMIT))
             seen = place.upstream.closes(count, _SEEN_LIMIT)
@@ -300,10 +305,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "paced-1000": Scenario("1,000 streams x 10/s", _paced(1000, 10), _THOUSAND),
     "flood": Scenario("32 streams, saturated", _flood, {"cpu_us_per_chunk": "CPU us per chunk", "chunks_per_second": "chunks/s"}),
     "short": Scenario(
-        "3-chunk streams, 8 at a time", _short(0), {"cpu_ms_per_stream": "CPU ms per stream", "first_p50_ms": "first token p50, ms"}
+        "3-chunk streams, 8 at a time", short(0), {"cpu_ms_per_stream": "CPU ms per stream", "first_p50_ms": "first token p50, ms"}
     ),
     "short-1000": Scenario(
-        "3-chunk streams beside 1,000 open", _short(1000), {"cpu_ms_per_stream": "CPU ms per stream", "first_p50_ms": "first token p50, ms"}
+        "3-chunk streams beside 1,000 open", short(1000), {"cpu_ms_per_stream": "CPU ms per stream", "first_p50_ms": "first token p50, ms"}
     ),
     "first": Scenario("one stream at a time", _first, {"first_p50_ms": "first token p50, ms", "first_p99_ms": "first token p99, ms"}),
     "json": Scenario("non-stream, 8 at a time", _json, {"cpu_us_per_request": "CPU us per request", "requests_per_second": "requests/s"}),

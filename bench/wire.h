@@ -6,7 +6,6 @@
 #ifndef BENCH_WIRE_H
 #define BENCH_WIRE_H
 
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
