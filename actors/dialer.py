@@ -29,6 +29,16 @@ ATTEMPT_DELAY: Final = 0.25
 Address: TypeAlias = "tuple[socket.AddressFamily, tuple[str | int | bytes, ...]]"
 
 
+class _Question:
+    """What those who wait for one answer of the resolver share."""
+
+    __slots__ = ("failure", "settled")
+
+    def __init__(self) -> None:
+        self.settled = trio.Event()
+        self.failure = ""
+
+
 class Dialer:
     """Opens connections to one host and port.
 
@@ -43,7 +53,7 @@ class Dialer:
         self._tls = tls
         self._addresses: list[Address] = []
         self._believed_until = -float("inf")
-        self._resolving = trio.Lock()
+        self._question: _Question | None = None  # that somebody has asked of the resolver
 
     async def dial(self) -> Connection:
         """Open a connection, TLS included.
@@ -63,11 +73,24 @@ class Dialer:
             raise
 
     async def _resolve(self) -> list[Address]:
-        if trio.current_time() >= self._believed_until:
-            async with self._resolving:  # a thousand streams that start at once ask once
-                if trio.current_time() >= self._believed_until:
-                    self._addresses = await self._ask()
-                    self._believed_until = trio.current_time() + ADDRESS_LIFETIME
+        # A thousand streams that start at once ask once, and all go on when the answer is there. With a lock, which passes from one to the
+        # next, the last one went on after a thousand passes of the event loop: too late for its connect timer.
+        while trio.current_time() >= self._believed_until:
+            if (question := self._question) is not None:
+                await question.settled.wait()
+                if question.failure:
+                    raise UpstreamDnsError(question.failure)
+                continue  # if whoever asked was cancelled, somebody else asks
+            self._question = question = _Question()
+            try:
+                self._addresses = await self._ask()
+                self._believed_until = trio.current_time() + ADDRESS_LIFETIME
+            except UpstreamDnsError as error:
+                question.failure = str(error)
+                raise
+            finally:
+                self._question = None
+                question.settled.set()
         return self._addresses
 
     async def _ask(self) -> list[Address]:

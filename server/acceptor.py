@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import trio
 
@@ -27,6 +27,10 @@ _log: Final = logging.getLogger("evenflow.edge")
 
 #: No descriptor for this process, none in the system, no memory for a socket.
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: What is listened on was closed, or is no socket.
+_NO_LISTENER: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
+#: Accepted in one pass of the event loop.
+_IN_ONE_PASS: Final = 16
 #: Turned away in one go; after that the connections that are served have their turn.
 _AT_ONCE: Final = 64
 #: Seconds until the next try after a shortage; a connection that ends meanwhile makes room.
@@ -98,23 +102,23 @@ class Doorkeeper:
         finally:
             self._take_reserve()
 
-    async def turn_away(self, stream: trio.SocketStream, what: str) -> None:
-        """Answer a connection that was accepted and cannot be served, and let its client finish."""
+    async def turn_away(self, sock: socket.socket, what: str) -> None:
+        """Answer a connection that was accepted and cannot be served, let its client finish, and close it."""
         self.note(what)
         if self._parting >= _PARTING:
-            # A descriptor of its own for a moment, since trio's sockets have no calls that do not wait.
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(stream.socket.fileno())) as sock:
+            with sock:
                 _answer(sock)
             return
         self._parting += 1
         try:
-            with trio.move_on_after(_LISTENS):
-                await stream.receive_some(_READ)
-                await stream.send_all(_ANSWER)
-                await stream.send_eof()
-                while await stream.receive_some(_READ):
-                    pass
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as stream:
+                with trio.move_on_after(_LISTENS):
+                    await stream.receive_some(_READ)
+                    await stream.send_all(_ANSWER)
+                    await stream.send_eof()
+                    while await stream.receive_some(_READ):
+                        pass
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # left by itself
         finally:
             self._parting -= 1
@@ -126,30 +130,33 @@ class Doorkeeper:
             self._reserve = None
 
 
-class Acceptor(trio.abc.Listener[trio.SocketStream]):
-    """One listener of several on one socket, which survives a shortage of descriptors.
+async def accept(listener: socket.socket, doorkeeper: Doorkeeper, welcome: Callable[[socket.socket, Any], None]) -> NoReturn:
+    """Accept for ever, a few at a time, so that those who are in are not kept waiting by a crowd at the door.
 
     Args:
-      listener: accepts.
-      doorkeeper: shared by all listeners of the socket.
+      listener: closed by whoever cancels this.
+      welcome: gets each connection, non-blocking, and its client's address.
+
+    Raises:
+      OSError: the listener is none any more.
     """
-
-    def __init__(self, listener: trio.SocketListener, doorkeeper: Doorkeeper) -> None:
-        self._listener = listener
-        self._doorkeeper = doorkeeper
-
-    async def accept(self) -> trio.SocketStream:
-        while True:
-            try:
-                return await self._listener.accept()
-            except OSError as exc:
-                if exc.errno not in _SHORTAGES:
-                    raise
-                self._doorkeeper.turn_away_waiting(os.strerror(exc.errno))
+    listener.setblocking(False)
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            for _ in range(_IN_ONE_PASS):
+                sock, peer = listener.accept()
+                sock.setblocking(False)
+                welcome(sock, peer)
+        except BlockingIOError:
+            continue
+        except OSError as exc:
+            if exc.errno in _SHORTAGES:
+                doorkeeper.turn_away_waiting(os.strerror(exc.errno))
+            elif exc.errno in _NO_LISTENER:
+                raise
+            # All else is the fault of one connection, which ended before it was accepted.
             await trio.sleep(_PAUSE)
-
-    async def aclose(self) -> None:
-        await self._listener.aclose()
 
 
 def _answer(sock: socket.socket) -> None:

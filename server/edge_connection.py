@@ -1,9 +1,11 @@
-"""The socket side of client connections: accepting, deadlines, noticing who is gone, and closing so that the last answer arrives.
+"""The socket side of one client connection: deadlines, noticing who is gone, and closing so that the last answer arrives.
 
-hypercorn's HTTP/1.1 and ASGI parts on a connection of our own (edge_protocol.py says why). What differs from hypercorn's TCPServer:
+A request in plain form (edge_head.py) is answered here, as an `Exchange` that its application runs on. Every other one goes to h11 and
+hypercorn's ASGI part, with the rules of edge_guard.py before them; that is made when the first such request comes, and goes on with bytes
+in its hands until it has none. What differs from hypercorn's TCPServer:
 
-* One task reads as long as the connection lives, whatever h11 thinks of it. A client that sends bytes ahead and leaves is noticed.
-* A deadline is a number on the scope around the read, not a task of its own: until a head is whole, and while idle.
+* One task reads as long as the connection lives, whatever is being answered. A client that sends bytes ahead and leaves is noticed.
+* There is one deadline, a number on the scope around the reading: until a head is whole, and while idle. None runs during an answer.
 * A write can be cancelled. The connection is unusable then and is closed; nothing waits for a client that does not read.
 * An application that reads no more blocks nobody: its inbox breaks when it ends, and ends when the client left.
 * After a refusal the rest is read and dropped for a moment; closing with unread bytes would send a RST, which can overtake the answer.
@@ -14,37 +16,35 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import socket
 import struct
-import sys
-from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from .acceptor import TOO_MANY, Acceptor, Doorkeeper
+from .edge_exchange import Exchange
+from .edge_head import read_plain_head
 from .edge_protocol import EdgeProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
+
+    from hypercorn.config import Config
+    from hypercorn.trio.worker_context import WorkerContext
 
     from .asgi import AsgiApp
     from .edge_guard import Refusal
+    from .edge_head import PlainHead
     from .settings import EdgeSettings
 
 _log: Final = logging.getLogger("evenflow.edge")
 
-#: Descriptors of one listening socket that are accepted on. trio accepts one connection per listener and pass of its loop; with
-#: several a thousand clients that come at once do not wait a thousand passes.
-MOST_ACCEPTORS: Final = 16
 _READ: Final = 65_536
 #: Bytes of further requests that are taken while one is being answered, a bound on memory. Clients of LLMs send none.
 _AHEAD: Final = 1024 * 1024
@@ -54,146 +54,290 @@ _LINGER: Final = 2.0
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Serving:
+    """What the connections of one listener have in common.
+
+    Args:
+      refused: told of every request that was refused before the application saw it.
+      plain: requests in plain form are answered without h11. Without it none is: then ASGI is the only way, which the tests walk as well.
+    """
+
+    app: AsgiApp
+    config: Config
+    context: WorkerContext
+    limits: EdgeSettings
+    refused: Callable[[Refusal], None]
+    plain: bool = True
+
+
 class Connection:
     """One client connection.
 
     Args:
-      stream: the accepted socket; whoever calls `run` closes it afterwards.
-      refused: told of every request that was refused before the application saw it.
+      sock: accepted, non-blocking; closed when `run` ends.
+      peer: the client's address, as `accept` gave it.
     """
 
-    def __init__(
-        self,
-        stream: trio.SocketStream,
-        app: AsgiApp,
-        config: Config,
-        context: WorkerContext,
-        limits: EdgeSettings,
-        refused: Callable[[Refusal], None],
-    ) -> None:
-        self._stream = stream
-        self._app = app
-        self._config = config
-        self._context = context
-        self._limits = limits
-        self._refused = refused
-        self._protocol: EdgeProtocol
-        self._reading = trio.CancelScope()  # cancelled: the connection ends
-        self._waiting = trio.CancelScope()  # cancelled: bytes that came ahead have their turn now
-        self._deadline = trio.current_time() + limits.header_timeout  # inf while a request is being answered
+    def __init__(self, sock: socket.socket, peer: Any, serving: Serving) -> None:
+        self._sock = sock
+        self._serving = serving
+        self._client = parse_socket_addr(sock.family, peer)
+        self._server: tuple[str, int] | None = None
+        self._nursery: trio.Nursery
+        self._reading = trio.CancelScope()  # cancelled: the connection ends; its deadline is inf while a request is being answered
+        self._exchange: Exchange | None = None  # what is being answered in plain form
+        self._ahead = b""  # what came before its turn meanwhile
+        self._protocol: EdgeProtocol | None = None  # everything else
+        self._turn: trio.Lock  # of whoever hands bytes to the protocol
+        self._writing: trio.Lock
         self._idle = False  # nothing of the next request has come
+        self._fresh = True  # nothing was read yet
+        self._closed = False
         self._peer_done = False
-        self._writing = trio.Lock()
+        self._unread = False  # bytes of the client's are dropped when it is closed
+
+    @property
+    def is_last(self) -> bool:
+        """The server stops."""
+        return self._serving.context.terminated.is_set()
 
     def stop(self) -> None:
         """End the connection unless a request is being answered."""
-        if self._deadline < math.inf:
+        if self._reading.deadline < math.inf:
             self._reading.cancel()
 
     async def run(self) -> None:
         """Serve until either side ends the connection and no application runs any more."""
-        sock = self._stream.socket
+        self._reading.deadline = trio.current_time() + self._serving.limits.header_timeout
         try:
-            client, server = parse_socket_addr(sock.family, sock.getpeername()), parse_socket_addr(sock.family, sock.getsockname())
-        except OSError:
-            return  # left before it was welcomed
-        async with trio.open_nursery() as nursery:
-            self._protocol = EdgeProtocol(
-                self._app,  # type: ignore[arg-type]  # hypercorn's AppWrapper takes two more; only our own _Applications calls it
-                self._config,
-                self._context,
-                _Applications(nursery),
-                ConnectionState({}),
-                client,
-                server,
-                self._send,
-                self._limits,
-                self._refused,
-            )
-            with self._reading:
-                await self._read()
-            await self._protocol.handle(Closed())
-            if not self._peer_done and self._protocol.is_client_sending:
-                await self._linger()
+            async with trio.open_nursery() as self._nursery:
+                with self._reading:
+                    await self._read()
+                late = self._reading.cancelled_caught and trio.current_time() >= self._reading.deadline
+                if self._exchange is not None:
+                    self._exchange.leave()
+                if self._protocol is not None:
+                    if late and self._protocol.unread:
+                        await self._protocol.refuse_slow()
+                    await self._protocol.handle(Closed())
+                    self._unread = self._unread or self._protocol.is_client_sending
+                if self._unread and not self._peer_done:
+                    await self._linger()
+        finally:
+            self.cut()
+
+    # ---- reading ----------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        while True:
-            with trio.CancelScope(deadline=self._deadline) as self._waiting:
-                data = await self._receive()
-            if self._waiting.cancelled_caught:
-                if trio.current_time() >= self._deadline:
-                    if self._protocol.unread:
-                        await self._protocol.refuse_slow()
+        while data := await self._receive():
+            exchange = self._exchange
+            if exchange is not None:
+                self._ahead += exchange.feed(data)
+                if len(self._ahead) > _AHEAD:
+                    self._give_up()
                     return
-                self._expect_head()
-                await self._protocol.resume()
-                continue
-            if not data:
-                self._peer_done = True
-            elif self._idle:
-                self._expect_head()
-            await self._protocol.handle(RawData(data))
-            if self._peer_done:
-                return
-
-    def _expect_head(self) -> None:
-        self._idle = False
-        self._deadline = trio.current_time() + self._limits.header_timeout
+                await exchange.room()
+            elif self._may_be_plain and (head := read_plain_head(data, self._serving.limits)) is not None:
+                self._begin(head, data)
+            else:
+                await self._hand_on(data)
+        self._peer_done = True
+        if self._protocol is not None:
+            await self._hand_on(b"")
 
     async def _receive(self) -> bytes:
         """The next bytes, b"" if the client is gone or counts as gone."""
-        if self._protocol.is_waiting_for_us and self._protocol.unread > _AHEAD:
-            # Whoever stops reading instead does not see the FIN behind what is unread, and a silent upstream would never be let go.
-            _log.info("a connection was closed: its client sent more than %d bytes ahead of their turn", _AHEAD)
+        if self._protocol is not None and self._protocol.is_waiting_for_us and self._protocol.unread > _AHEAD:
+            self._give_up()
             return b""
         try:
-            return bytes(await self._stream.receive_some(_READ))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # The first request has come with the connection as a rule; of the others as a rule nothing has. (A closed socket cannot be
+            # waited for; to read from it is an OSError.)
+            if not (self._fresh or self._closed):
+                await trio.lowlevel.wait_readable(self._sock)
+            while True:
+                try:
+                    data = self._sock.recv(_READ)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._sock)
+                else:
+                    self._fresh = False
+                    return data
+        except (OSError, trio.ClosedResourceError):
             return b""
+
+    def _give_up(self) -> None:
+        self._peer_done = True
+        # Whoever stops reading instead does not see the FIN behind what is unread, and a silent upstream would never be let go.
+        _log.info("a connection was closed: its client sent more than %d bytes ahead of their turn", _AHEAD)
+
+    # ---- requests in plain form ---------------------------------------------------------------------------------------------
+
+    @property
+    def _may_be_plain(self) -> bool:
+        return self._serving.plain and (self._protocol is None or (self._idle and not self._protocol.unread))
+
+    def _begin(self, head: PlainHead, data: bytes) -> None:
+        """Answer the request at the beginning of `data`."""
+        end = head.size + head.length
+        if end < len(data):
+            self._ahead = data[end:]
+        self._idle = False
+        self._reading.deadline = math.inf
+        self._exchange = exchange = Exchange(self, head, data[head.size : end], self._client, self._server)
+        self._nursery.start_soon(self._run_application, exchange)
+
+    async def _run_application(self, exchange: Exchange) -> None:
+        try:
+            await self._serving.app(exchange.scope, exchange.receive, exchange.send)
+        except* Exception:  # a defect in one request is the end of that request alone
+            _log.exception("a request failed")
+        finally:
+            if answer := exchange.close():
+                with contextlib.suppress(OSError):  # nobody is there to be told
+                    self._sock.send(answer)
+                self.exchanged(keep=False)
+
+    def exchanged(self, *, keep: bool) -> None:
+        """The response is complete; without `keep` the connection ends."""
+        exchange, self._exchange = self._exchange, None
+        ahead, self._ahead = self._ahead, b""
+        if not keep or self.is_last:
+            self._unread = bool(ahead) or (exchange is not None and exchange.missing > 0)
+            self._reading.cancel()
+        elif not ahead:
+            self._rest()
+        elif head := read_plain_head(ahead, self._serving.limits):
+            self._begin(head, ahead)
+        else:
+            self._rest()
+            (self._protocol or self._open_protocol()).take(ahead)
+            self._nursery.start_soon(self._resume)
+
+    async def transmit(self, data: bytes, patience: float = math.inf) -> None:
+        """Send all of it; the connection is closed if that is cancelled or fails.
+
+        Args:
+          patience: seconds that it may wait; the clock is not asked unless it does.
+
+        Raises:
+          TimeoutError: it was not taken in time.
+          OSError: nothing more can be sent.
+        """
+        sent = 0
+        try:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                pass  # nothing of it, yet
+            if sent < len(data):
+                sent += await self._transmit_rest(memoryview(data)[sent:], patience)
+        finally:
+            if sent < len(data):
+                # Cancelled or broken, perhaps in the middle of a message: nothing that we could still say would be understood. By a RST,
+                # since otherwise the kernel goes on offering what it has, megabytes, to a client that does not read.
+                self.cut(torn=True)
+
+    async def _transmit_rest(self, rest: memoryview, patience: float) -> int:
+        length = len(rest)
+        with trio.move_on_after(patience):
+            try:
+                while rest:
+                    await trio.lowlevel.wait_writable(self._sock)
+                    with contextlib.suppress(BlockingIOError):
+                        rest = rest[self._sock.send(rest) :]
+                return length
+            except trio.ClosedResourceError as exc:
+                raise ConnectionAbortedError from exc
+        raise TimeoutError
+
+    def cut(self, *, torn: bool = False) -> None:
+        """Close the socket now; whoever waits for it is woken. `torn`: what was not sent is dropped."""
+        if not self._closed:
+            self._closed = True
+            if torn:
+                with contextlib.suppress(OSError):
+                    self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+    # ---- all others ---------------------------------------------------------------------------------------------------------
+
+    async def _hand_on(self, data: bytes) -> None:
+        """Bytes for h11; b"" is the client's end."""
+        protocol = self._protocol or self._open_protocol()
+        async with self._turn:
+            if data and self._idle:
+                self._expect_head()
+            await protocol.handle(RawData(data))
+
+    async def _resume(self) -> None:
+        """What came before its turn has it now."""
+        async with self._turn:
+            if self._idle and self._protocol is not None:
+                self._expect_head()
+                await self._protocol.resume()
+
+    def _open_protocol(self) -> EdgeProtocol:
+        with contextlib.suppress(OSError):  # left already
+            self._server = parse_socket_addr(self._sock.family, self._sock.getsockname())
+        self._turn, self._writing = trio.Lock(), trio.Lock()
+        serving = self._serving
+        self._protocol = EdgeProtocol(
+            serving.app,  # type: ignore[arg-type]  # hypercorn's AppWrapper takes two more; only our own _Applications calls it
+            serving.config,
+            serving.context,
+            _Applications(self._nursery),
+            ConnectionState({}),
+            self._client,
+            self._server,
+            self._send,
+            serving.limits,
+            serving.refused,
+        )
+        return self._protocol
 
     async def _send(self, event: Event) -> None:
         match event:
             case RawData(data=data):
-                await self._write(data)
-            case Updated(idle=idle):
-                self._idle = idle
-                self._deadline = trio.current_time() + self._limits.keepalive_timeout if idle else math.inf
-                self._waiting.deadline = self._deadline
-                if idle and self._protocol.unread:
-                    self._waiting.cancel()
+                async with self._writing:
+                    with contextlib.suppress(OSError):  # as ASGI has it: what is sent to a client that left is lost without a word
+                        await self.transmit(data)
+            case Updated(idle=False):
+                self._idle = False
+                self._reading.deadline = math.inf
+            case Updated():
+                self._rest()
+                if self._protocol is not None and self._protocol.unread:
+                    self._nursery.start_soon(self._resume)
             case Closed():
                 self._reading.cancel()
 
-    async def _write(self, data: bytes) -> None:
-        written = False
-        try:
-            async with self._writing:
-                await self._stream.send_all(data)
-            written = True
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # as ASGI has it: what is sent to a client that left is lost without a word
-        finally:
-            if not written:
-                # Cancelled or broken, perhaps in the middle of a message: nothing that we could still say would be understood. By a RST,
-                # since otherwise the kernel goes on offering what it has, megabytes, to a client that does not read.
-                with contextlib.suppress(OSError):
-                    self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                self._stream.socket.close()
-                self._reading.cancel()
+    # ---- between requests, and at the end -------------------------------------------------------------------------------------
+
+    def _rest(self) -> None:
+        self._idle = True
+        self._reading.deadline = trio.current_time() + self._serving.limits.keepalive_timeout
+
+    def _expect_head(self) -> None:
+        self._idle = False
+        self._reading.deadline = trio.current_time() + self._serving.limits.header_timeout
 
     async def _linger(self) -> None:
         """Say that no more will come, and let the client finish."""
-        with trio.move_on_after(_LINGER):
-            try:
-                self._stream.socket.shutdown(socket.SHUT_WR)
-                while await self._stream.receive_some(_READ):
-                    pass
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # gone, or closed by a write that was cancelled
+        with trio.move_on_after(_LINGER), contextlib.suppress(OSError, trio.ClosedResourceError):  # gone, or a write was cancelled
+            self._sock.shutdown(socket.SHUT_WR)
+            await trio.lowlevel.checkpoint()
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    if not self._sock.recv(_READ):
+                        return
+                await trio.lowlevel.wait_readable(self._sock)
 
 
 class _Applications(TaskGroup):
-    """Runs the application of each request, and hands it its messages."""
+    """Runs the application of each request that h11 read, and hands it its messages."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         super().__init__()
@@ -239,78 +383,3 @@ async def _run_application(app: AsgiApp, scope: Any, inbox: trio.MemoryReceiveCh
         except* Exception:  # a defect in one request is the end of that request alone
             _log.exception("a request failed")
     await send(None)  # hypercorn's sign for: nothing more will come
-
-
-@asynccontextmanager
-async def open_edge(
-    app: AsgiApp,
-    listener: socket.socket,
-    limits: EdgeSettings,
-    *,
-    grace: float,
-    patience: Callable[[], float] = lambda: 0.0,
-    last_words: Callable[[], None] = lambda: None,
-    acceptors: int = MOST_ACCEPTORS,
-    most: float = math.inf,
-    refused: Callable[[Refusal], None] = lambda _: None,
-) -> AsyncIterator[None]:
-    """Serve an application on a listening socket; on leaving, accept no more and close what is idle.
-
-    Args:
-      listener: is closed at the end.
-      patience: asked on leaving: seconds that what runs may take to end.
-      last_words: called when they have passed and something still runs; it has `grace` seconds more then.
-      acceptors: descriptors that are accepted on.
-      most: connections at once; further ones are turned away with a 503.
-      refused: told of every request that was refused before the application saw it.
-    """
-    config, context = _config(limits), WorkerContext(None)
-    connections: set[Connection] = set()
-    all_ended = trio.Event()  # when set, the process was about to end already
-    leaving = False
-
-    async def serve(stream: trio.SocketStream) -> None:
-        if len(connections) >= most:
-            await doorkeeper.turn_away(stream, f"{len(connections)} connections are served, and open files are limited")
-            return
-        connection = Connection(stream, app, config, context, limits, refused)
-        connections.add(connection)
-        try:
-            await connection.run()
-        except* Exception:
-            _log.exception("a connection failed")
-        finally:
-            connections.discard(connection)
-            if leaving and not connections:
-                all_ended.set()
-
-    duplicates = [socket.socket(fileno=os.dup(listener.fileno())) for _ in range(acceptors - 1)]
-    plain = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in (listener, *duplicates)]
-    doorkeeper = Doorkeeper(listener, lambda: refused(TOO_MANY))
-    listeners = [Acceptor(one, doorkeeper) for one in plain]
-    async with trio.open_nursery() as running:
-        with closing(doorkeeper):
-            async with trio.open_nursery() as accepting:
-                await accepting.start(partial(trio.serve_listeners, serve, listeners, handler_nursery=running))
-                yield
-                accepting.cancel_scope.cancel()
-        await context.terminated.set()
-        leaving = True
-        for connection in connections:
-            connection.stop()
-        if connections:
-            with trio.move_on_after(patience()):
-                await all_ended.wait()
-            if not all_ended.is_set():
-                last_words()
-        running.cancel_scope.deadline = trio.current_time() + grace
-
-
-def _config(limits: EdgeSettings) -> Config:
-    config = Config()
-    config.h11_max_incomplete_size = limits.max_header_bytes
-    config.keep_alive_max_requests = sys.maxsize  # nothing of a connection wears out
-    config.include_server_header = False
-    config.errorlog = _log
-    config.accesslog = None
-    return config

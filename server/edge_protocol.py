@@ -74,6 +74,10 @@ class EdgeProtocol(H11Protocol):
         """The client was not through with what it wanted to send."""
         return self._h11.their_state in (h11.SEND_BODY, h11.ERROR) or self.unread > 0
 
+    def take(self, data: bytes) -> None:
+        """Bytes that `resume()` will find."""
+        self._h11.receive_data(data)
+
     async def resume(self) -> None:
         """Read on in what came before its turn."""
         await self._handle_events()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Descriptors that are left to connections of the admin listener, idle upstream connections and files. Guessed.
 _OTHER_DESCRIPTORS: Final = 24
+#: Bytes per connection that the kernel takes beyond what the client's window lets it send: what a slow client keeps here instead of at
+#: its upstream. trio's own streams have the same limit.
+_UNSENT: Final = 16_384
 
 
 class BindError(Exception):
@@ -59,6 +62,8 @@ def open_listener(address: Address, setting: str, *, backlog: int, write_timeout
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         set_write_timeout(listener, write_timeout)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

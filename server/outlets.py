@@ -1,8 +1,9 @@
 """The outlets: how a response leaves through the HTTP server.
 
-A write waits for a client that does not read as long as that client likes, and one that is cancelled has torn the connection. So no
-stage of a stream ever awaits it. Each message is handed over, through a channel without a buffer, to a sender task in the *request's*
-nursery: a stalled client is noticed by the hand-over not happening, and then upstream, permit and connection are freed at once.
+`PlainOutlet` writes on an exchange of our own edge: what the socket takes at once costs no timer and no task, and a write that has to wait
+is given up after the stall. `AsgiOutlet` takes any server. There a write waits for a client that does not read as long as that client
+likes, so no stage of a stream ever awaits it: each message is handed over, through a channel without a buffer, to a sender task in the
+*request's* nursery. A stalled client is noticed by the hand-over not happening, and then upstream, permit and connection are freed at once.
 """
 
 from __future__ import annotations
@@ -13,12 +14,62 @@ import trio
 
 from actors import ClientGone, ClientStalled
 
+from .edge_exchange import EXTENSION, Exchange
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from actors import ResponseHead
 
 Message: TypeAlias = dict[str, Any]
+
+
+def exchange_of(scope: Mapping[str, Any]) -> Exchange | None:
+    """The exchange that a request runs on; None if it came in another way than through our own edge and in plain form."""
+    exchange = scope.get("extensions", {}).get(EXTENSION)
+    return exchange if type(exchange) is Exchange else None
+
+
+class PlainOutlet:
+    """An Outlet over an exchange.
+
+    Args:
+      send: the request's, as the application got it: heads go through it, so that whoever wrapped it sees them.
+      stall: seconds that one write may wait before the client counts as stalled.
+    """
+
+    def __init__(self, exchange: Exchange, send: Callable[[Any], Awaitable[None]], stall: float) -> None:
+        self._exchange = exchange
+        self._send = send
+        self._stall = stall
+
+    async def start(self, head: ResponseHead, data: bytes = b"") -> None:
+        await self._send({"type": "http.response.start", "status": head.status, "headers": head.headers})
+        await self.write(data)
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._exchange.write(data, self._stall)
+        except OSError as exc:
+            raise self._loss(exc) from exc
+
+    async def finish(self, data: bytes = b"") -> None:
+        self._exchange.watch(None)  # from here on a client that leaves is no loss, unless it leaves too little room for the rest
+        try:
+            await self._exchange.finish(data, self._stall)
+        except OSError as exc:
+            raise self._loss(exc) from exc
+
+    def abort(self) -> None:
+        self._exchange.watch(None)
+        self._exchange.abort()
+
+    def _loss(self, exc: OSError) -> ClientGone:
+        if isinstance(exc, TimeoutError):
+            self._exchange.watch(None)  # its connection was closed by us: it has not left, it was given up
+            return ClientStalled()
+        self._exchange.leave()
+        return ClientGone()
 
 
 class AsgiOutlet:
@@ -51,8 +102,7 @@ class AsgiOutlet:
 
     async def start(self, head: ResponseHead, data: bytes = b"") -> None:
         await self._hand_over({"type": "http.response.start", "status": head.status, "headers": list(head.headers)})
-        if data:
-            await self.write(data)
+        await self.write(data)  # also of no bytes: a server may keep the head until then
 
     async def write(self, data: bytes) -> None:
         await self._hand_over({"type": "http.response.body", "body": data, "more_body": True})

@@ -30,7 +30,7 @@ from .app import create_app
 from .asgi import Edge, Replaceable
 from .buffers import Buffers
 from .client_keys import KeyRing
-from .edge_connection import MOST_ACCEPTORS, open_edge
+from .edge_listener import open_edge
 from .edge_origins import Visitors
 from .flights import FlightRecorder
 from .listeners import BindError, connection_limit, open_listener, set_write_timeout
@@ -192,6 +192,7 @@ async def open_proxy(
     random: Callable[[], float] = random_module.random,
     listener: socket.socket | None = None,
     worker: int | None = None,
+    plain: bool = True,
 ) -> AsyncIterator[Proxy]:
     """Run a proxy as long as the block lasts.
 
@@ -199,6 +200,7 @@ async def open_proxy(
       listener: the main listener's socket, closed at the end. Without it both listeners are opened here; with it there is no admin
         listener, for whoever opened this one speaks to `Proxy.admin`.
       worker: which of `settings.workers` processes this is, None where there is but one.
+      plain: requests in plain form are answered without h11; turned off by tests of the other way.
 
     At its end new requests are unwelcome (`/readyz`), `drain_notice` seconds later nobody is let in, running streams get `drain` seconds
     to finish, and those that are left tell their client.
@@ -240,7 +242,6 @@ async def open_proxy(
             listeners = [one for one in (main_socket, admin_socket) if one]
             proxy = Proxy(services, url_of(admin_socket) if admin_socket else "", listeners, memory)
             readiness = services.readiness
-            most = connection_limit()
             async with (
                 open_admin_edge(proxy.admin, admin_socket, settings) if admin_socket else nullcontext(),
                 open_edge(
@@ -250,9 +251,9 @@ async def open_proxy(
                     patience=lambda: proxy.services.settings.drain,
                     last_words=readiness.shut_down,
                     grace=LAST_WORDS,
-                    acceptors=int(max(1, min(MOST_ACCEPTORS, most // 16))),
-                    most=most,
+                    most=connection_limit(),
                     refused=proxy.count_refusal,
+                    plain=plain,
                 ),
             ):
                 try:
@@ -264,7 +265,7 @@ async def open_proxy(
 
 def open_admin_edge(app: AsgiApp, listener: socket.socket, settings: Settings) -> AbstractAsyncContextManager[None]:
     """Serve an application on the admin listener for the length of a block."""
-    return open_edge(app, listener, settings.edge, grace=_ADMIN_GRACE, acceptors=1, most=_ADMIN_CONNECTIONS)
+    return open_edge(app, listener, settings.edge, grace=_ADMIN_GRACE, most=_ADMIN_CONNECTIONS)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import uuid
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,10 +39,10 @@ from .buffers import guard_factory
 from .flights import RecordedMachine
 from .hops import CODE, MOST, TOO_MANY, hops_of, next_hop
 from .log import log_outcome, outcome_facts
-from .outlets import AsgiOutlet
+from .outlets import AsgiOutlet, PlainOutlet, exchange_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from actors import Outcome, Rejection, Route, Visit
 
@@ -133,16 +134,10 @@ class V1:
         self._services.readiness.begin(processor)
         outcome: Outcome | None = None
         try:
-            async with trio.open_nursery() as nursery:
-                outlet = AsgiOutlet(send, route.timers.client_stall)
-                nursery.start_soon(outlet.deliver)
-                nursery.start_soon(_watch_disconnect, receive, processor, outlet)
-                if shadow is not None:
-                    nursery.start_soon(shadow.run)
-                outcome = await processor.run(outlet)
+            async with nullcontext() if shadow is None else _running(shadow):
+                outcome = await _run(processor, route.timers.client_stall, scope, receive, send)
                 if shadow is not None:
                     self._services.rollout.compared(outcome, await shadow.finish())
-                nursery.cancel_scope.cancel()
         finally:
             self._services.readiness.running.discard(processor)
             outcome = outcome if outcome is not None else processor.outcome()
@@ -258,6 +253,28 @@ class V1:
 def _flight_facts(request_id: str, path: str, facts: RequestFacts, route: Route, engine: str) -> dict[str, object]:
     endpoint = path.removeprefix("/v1/")
     return {"id": request_id, "endpoint": endpoint, "model": facts.model[:200], "route": route.pattern, "engine": engine}
+
+
+@asynccontextmanager
+async def _running(shadow: Shadow) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shadow.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def _run(processor: StreamProcessor | RelayProcessor, stall: float, scope: dict[str, Any], receive: Receive, send: Send) -> Outcome:
+    """Run a processor to its end, and tell it if the client leaves."""
+    if (exchange := exchange_of(scope)) is not None:
+        exchange.watch(processor.client_left)
+        return await processor.run(PlainOutlet(exchange, send, stall))
+    async with trio.open_nursery() as nursery:
+        outlet = AsgiOutlet(send, stall)
+        nursery.start_soon(outlet.deliver)
+        nursery.start_soon(_watch_disconnect, receive, processor, outlet)
+        outcome = await processor.run(outlet)
+        nursery.cancel_scope.cancel()
+    return outcome
 
 
 async def _watch_disconnect(receive: Receive, processor: StreamProcessor | RelayProcessor, outlet: AsgiOutlet) -> None:

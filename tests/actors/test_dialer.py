@@ -141,6 +141,73 @@ async def test_many_who_start_at_once_ask_once() -> None:
         assert resolver.asked == 1
 
 
+async def test_many_who_start_at_once_go_on_at_once() -> None:
+    """And not one by one: a loop that is busy takes its time for each pass."""
+    with listening("127.0.0.1", backlog=256) as port, resolving("127.0.0.1") as resolver:
+        dialed = Dialer("a.name", port, None)
+        resolver.answer = trio.Event()
+        connected = 0
+
+        async def dial() -> None:
+            nonlocal connected
+            peer_of(await dialed.dial())
+            connected += 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(dial)
+            await wait_all_tasks_blocked()
+            resolver.answer.set()
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            assert connected == 200
+
+
+async def test_many_who_start_at_once_hear_of_a_failure_at_once() -> None:
+    with resolving() as resolver:
+        dialed = Dialer("a.name", 1, None)
+        resolver.answer = trio.Event()
+        failed = 0
+
+        async def dial() -> None:
+            nonlocal failed
+            with pytest.raises(UpstreamDnsError, match="does not resolve"):
+                await dialed.dial()
+            failed += 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(dial)
+            await wait_all_tasks_blocked()
+            resolver.answer.set()
+        assert (failed, resolver.asked) == (20, 1)
+
+
+async def test_when_whoever_asked_is_cancelled_somebody_else_asks() -> None:
+    with listening("127.0.0.1", backlog=64) as port, resolving("127.0.0.1") as resolver:
+        dialed = Dialer("a.name", port, None)
+        resolver.answer = trio.Event()
+        async with trio.open_nursery() as nursery:
+            asking = trio.CancelScope()
+
+            async def ask() -> None:
+                with asking:
+                    await dialed.dial()
+
+            async def dial() -> None:
+                peer_of(await dialed.dial())
+
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            for _ in range(5):
+                nursery.start_soon(dial)
+            await wait_all_tasks_blocked()
+            asking.cancel()
+            await wait_all_tasks_blocked()
+            resolver.answer.set()
+        assert resolver.asked == 2
+
+
 async def test_the_next_address_is_tried_when_one_refuses_and_stays_the_first() -> None:
     with listening("127.0.0.3") as port, resolving("127.0.0.1", "127.0.0.2", "127.0.0.3"):
         dialed = Dialer("some.name", port, None)

@@ -11,7 +11,7 @@ from server.log import close_logging, configure_logging
 from server.simulator import Simulator, open_simulator
 
 from .raw_client import CLIENT_KEY, UPSTREAM_KEY, RawClient
-from .running_proxy import LogTap, RunningProxy, running_proxy, settings_for
+from .running_proxy import PLAIN, LogTap, RunningProxy, running_proxy, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -36,6 +36,14 @@ def log() -> Iterator[LogTap]:
 def engine() -> str:
     """The engine of `proxy`; `BOTH_ENGINES` runs a test on each."""
     return "actors"
+
+
+@pytest.fixture(params=[True, False], ids=["plain", "asgi"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways of a request through the server: past h11 and ASGI's `send`, and through them."""
+    token = PLAIN.set(request.param)
+    yield
+    PLAIN.reset(token)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -161,6 +162,10 @@ class RunningProxy:
         return count
 
 
+#: Whether the proxies here answer requests in plain form without h11. The fixture `way` has a test walk both ways.
+PLAIN = ContextVar("PLAIN", default=True)
+
+
 @asynccontextmanager
 async def running_proxy(settings: Settings, *simulators: Simulator, randomly: float = 0.5) -> AsyncIterator[RunningProxy]:
     """Run a proxy; on leaving, nothing may be left over.
@@ -169,7 +174,7 @@ async def running_proxy(settings: Settings, *simulators: Simulator, randomly: fl
       simulators: those that its requests may reach.
       randomly: what its random numbers are.
     """
-    async with open_proxy(settings, random=lambda: randomly) as proxy:
+    async with open_proxy(settings, random=lambda: randomly, plain=PLAIN.get()) as proxy:
         await trio.testing.wait_all_tasks_blocked()  # the listeners' own tasks, which are no leftovers, start a moment later
         running = RunningProxy(proxy, simulators)
         yield running

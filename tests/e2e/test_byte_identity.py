@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .raw_client import RawClient
     from .running_proxy import RunningProxy
 
+pytestmark = pytest.mark.usefixtures("way")
+
 CLEAN = [
     "ok",
     "ok-zh",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .raw_client import Exchange
     from .running_proxy import LogTap, RunningProxy
 
+pytestmark = pytest.mark.usefixtures("way")
+
 BOTH_ENGINES = pytest.mark.parametrize("engine", ["actors", "relay"])
 HOW = pytest.mark.parametrize("how", ["fin", "rst", "half-close"])
 CLIENTS = 20

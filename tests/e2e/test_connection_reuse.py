@@ -13,6 +13,8 @@ from .raw_client import CLIENT_KEY
 if TYPE_CHECKING:
     from .running_proxy import RunningProxy
 
+pytestmark = pytest.mark.usefixtures("way")
+
 # A POST that is refused before its body is there may close the connection, so there is none here.
 #: Method, path, body, expected status: good answers, refusals of our own, errors of the upstream, streams and wholes by turns.
 REQUESTS = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from server.acceptor import Acceptor, Doorkeeper
+from server.acceptor import Doorkeeper, accept
 from server.listeners import connection_limit
 
 from .raw_client import Answer
@@ -90,19 +90,15 @@ async def test_row_56_without_any_descriptor_whoever_waits_is_answered() -> None
             client.sendall(b"POST / HTTP/1.1\r\n\r\n")
         turned_away = []
         doorkeeper = Doorkeeper(listener, lambda: turned_away.append(1))
-        acceptor = Acceptor(trio.SocketListener(trio.socket.from_stdlib_socket(listener)), doorkeeper)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         async with trio.open_nursery() as nursery:
-            accepted: list[trio.SocketStream] = []
-
-            async def accept() -> None:
-                accepted.append(await acceptor.accept())
+            accepted: list[socket.socket] = []
 
             # From here on this process may open nothing that it does not close before.
             resource.setrlimit(resource.RLIMIT_NOFILE, (_highest() + 1, hard))
             held = list(_fill())
             try:
-                nursery.start_soon(accept)
+                nursery.start_soon(accept, listener, doorkeeper, lambda sock, _: accepted.append(sock))
                 await trio.testing.wait_all_tasks_blocked()
                 for client in clients:
                     answer = Answer(_read_all(client))
@@ -116,7 +112,8 @@ async def test_row_56_without_any_descriptor_whoever_waits_is_answered() -> None
             with socket.create_connection(listener.getsockname()), trio.fail_after(5):
                 while not accepted:  # noqa: ASYNC110
                     await trio.sleep(0.01)
-            await accepted[0].aclose()
+            accepted[0].close()
+            nursery.cancel_scope.cancel()
         for client in clients:
             client.close()
         doorkeeper.close()

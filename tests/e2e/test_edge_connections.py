@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from .running_proxy import LogTap, RunningProxy
 
+pytestmark = pytest.mark.usefixtures("way")
+
 OK = asking("ok")
 GET = request(line=b"GET /healthz HTTP/1.1")
 LEAVING = pytest.mark.parametrize("how", ["fin", "rst"])
@@ -131,7 +133,7 @@ def connections(proxy: RunningProxy) -> int:
     while below:
         for task in below.pop().child_tasks:
             below += task.child_nurseries
-            count += task.name.endswith("._run_handler")
+            count += task.name.endswith("open_edge.<locals>.serve")
     return count
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from .running_proxy import LogTap, RunningProxy
 
+pytestmark = pytest.mark.usefixtures("way")
+
 OK: Final = asking("ok")
 #: A whole request, hidden behind or inside another.
 HIDDEN: Final = request(asking("ok:text=hidden"))

@@ -17,6 +17,8 @@ from .running_proxy import running_proxy, settings_for
 if TYPE_CHECKING:
     from server.simulator import Simulator
 
+pytestmark = pytest.mark.usefixtures("way")
+
 KEYS = [f"sk-client-{n:04}" for n in range(40)]
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .raw_client import RawClient
     from .running_proxy import RunningProxy
 
+pytestmark = pytest.mark.usefixtures("way")
+
 BOTH_ENGINES = pytest.mark.parametrize("engine", ["actors", "relay"])
 BOTH_FORMS = pytest.mark.parametrize("stream", [True, False])
 

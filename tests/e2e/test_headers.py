@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from .running_proxy import LogTap, RunningProxy
 
+pytestmark = pytest.mark.usefixtures("way")
+
 BOTH_ENGINES = pytest.mark.parametrize("engine", ["actors", "relay"])
 BOTH_FORMS = pytest.mark.parametrize("stream", [True, False])
 

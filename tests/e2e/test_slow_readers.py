@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .running_command import Command
     from .running_proxy import LogTap, RunningProxy
 
+pytestmark = pytest.mark.usefixtures("way")
+
 BOTH_ENGINES = pytest.mark.parametrize("engine", ["actors", "relay"])
 #: 250 MB, if anybody took it.
 FLOOD = "big:events=5000,size=50000"

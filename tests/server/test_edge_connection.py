@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from server.edge_connection import open_edge
+from server.edge_listener import open_edge
 from server.listeners import open_listener
 from server.settings import Address, EdgeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     Receive = Callable[[], Awaitable[Any]]
     Send = Callable[[Any], Awaitable[None]]
     App = Callable[[Any, Receive, Send], Awaitable[None]]
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+#: In plain form; the same bytes go through h11 where `plain` is false.
+REQUEST = b"POST /v1/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
@@ -28,13 +31,24 @@ def part(body: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
+@pytest.fixture(params=[True, False], ids=["plain", "h11"], autouse=True)
+def plain(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways of a request through the server."""
+    token = PLAIN.set(request.param)
+    yield
+    PLAIN.reset(token)
+
+
+PLAIN = ContextVar("PLAIN", default=True)
+
+
 @asynccontextmanager
 async def serving(app: App, *, grace: float = 0.0) -> AsyncIterator[tuple[str, int]]:
     """The address at which `app` is served."""
-    listener = open_listener(Address("127.0.0.1", 0), "--bind", backlog=16, write_timeout=30.0)
+    listener = open_listener(Address("127.0.0.1", 0), "bind", backlog=16, write_timeout=30.0)
     address = listener.getsockname()
     with trio.fail_after(10):
-        async with open_edge(app, listener, EdgeSettings(), grace=grace):
+        async with open_edge(app, listener, EdgeSettings(), grace=grace, plain=PLAIN.get()):
             yield address
 
 
@@ -95,17 +109,17 @@ async def test_an_application_that_waits_for_a_client_that_does_not_read_ends_wi
 
 async def test_a_crash_is_the_end_of_one_request(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/late":
+        if scope["path"] == "/v1/late":
             await send(START)
             await send(part(b"some"))
-        if scope["path"] != "/":
+        if scope["path"] != "/v1/":
             raise ZeroDivisionError("a defect")
         await send(START)
         await send(part(b"fine", more=False))
 
     async with serving(app) as address, await trio.open_tcp_stream(*address) as neighbour:
-        assert b"HTTP/1.1 500" in await ask(address, REQUEST.replace(b"/", b"/early", 1))
-        late = await ask(address, REQUEST.replace(b"/", b"/late", 1))
+        assert b"HTTP/1.1 500" in await ask(address, REQUEST.replace(b"/v1/", b"/v1/early"))
+        late = await ask(address, REQUEST.replace(b"/v1/", b"/v1/late"))
         assert b"some" in late
         assert not late.endswith(b"0\r\n\r\n")  # cut, so that nobody takes it for whole
         await neighbour.send_all(REQUEST)
@@ -144,7 +158,7 @@ async def test_a_body_waits_for_an_application_that_is_in_no_hurry() -> None:
 
     async with serving(app) as address, await trio.open_tcp_stream(*address) as stream, trio.open_nursery() as nursery:
         body = b"x" * 20_000_000
-        nursery.start_soon(stream.send_all, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        nursery.start_soon(stream.send_all, b"POST /v1/ HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         with trio.move_on_after(0.2):
             assert await stream.receive_some() == b"", "answered before it was read"
         go_on.set()
@@ -166,3 +180,118 @@ async def test_an_absolute_target_is_taken_as_its_path(path: str) -> None:
             await ask(address, f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     first, second = ({name: scope[name] for name in ("path", "raw_path", "query_string", "headers")} for scope in scopes)
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "parts"),
+    [
+        (200, [], [b"a", b"", b"b" * 70_000, b""]),
+        (200, [], [b""]),
+        (200, [(b"content-length", b"5")], [b"ab", b"cde"]),
+        (404, [(b"content-length", b"0"), (b"x-more", b"1")], [b""]),
+        (204, [], [b"dropped"]),
+        (304, [(b"content-length", b"5")], [b""]),
+    ],
+)
+async def test_a_response_has_the_same_bytes_whichever_way_it_takes(
+    status: int, headers: list[tuple[bytes, bytes]], parts: list[bytes]
+) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for index, body in enumerate(parts):
+            await send(part(body, more=index < len(parts) - 1))
+
+    async with serving(app) as address:
+        kept = await ask(address, REQUEST + REQUEST.replace(b"localhost", b"localhost\r\nConnection: close"))
+    # h11 writes its own names with capitals.
+    head, _, body = re.sub(rb"date: [^\r]*\r\n", b"", kept[: len(kept) // 2 - 9]).partition(b"\r\n\r\n")
+    framed = [b"transfer-encoding: chunked"] if status == 200 and not headers else []
+    assert head.lower().split(b"\r\n") == [b"http/1.1 %d " % status, *(b": ".join(pair) for pair in headers), *framed]
+    if framed:
+        assert body == b"".join(b"%x\r\n%b\r\n" % (len(data), data) for data in parts if data) + b"0\r\n\r\n"
+    else:
+        assert body == (b"".join(parts) if status == 200 else b"")
+    assert kept.count(b"HTTP/1.1 ") == 2
+    assert b"connection: close" in kept[len(kept) // 2 - 9 :].lower()
+
+
+async def test_a_body_that_was_not_wanted_ends_the_connection_behind_the_answer() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(part(b"no", more=False))
+
+    async with serving(app) as address, await trio.open_tcp_stream(*address) as stream:
+        await stream.send_all(b"POST /v1/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
+        answer = b""
+        while not answer.endswith(b"0\r\n\r\n"):
+            answer += await stream.receive_some()
+        await stream.send_all(b"x" * 500_000)  # nobody resets it
+        assert b"connection: close" in answer.lower()
+        assert await stream.receive_some() == b""
+
+
+async def test_an_application_may_end_the_connection() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 421, "headers": [(b"connection", b"close"), (b"content-length", b"2")]})
+        await send(part(b"no", more=False))
+
+    async with serving(app) as address:
+        answer = (await ask(address)).lower()
+    assert answer.count(b"connection: close") == 1
+    assert answer.endswith(b"no")
+
+
+async def test_a_header_with_a_line_break_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"b\r\nx-evil: 1")]})
+        await send(part(b"", more=False))
+
+    async with serving(app) as address:
+        answer = await ask(address)
+    assert b"HTTP/1.1 500" in answer
+    assert b"x-evil" not in answer
+
+
+async def test_a_response_shorter_or_longer_than_it_said_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send(part(b"abc"))
+        await send(part(b"" if scope["path"] == "/v1/" else b"defg", more=False))
+
+    async with serving(app) as address:
+        for sent in (REQUEST, REQUEST.replace(b"/v1/", b"/v1/long")):
+            answer = await ask(address, sent)
+            assert answer.endswith(b"abc")
+    assert [record.message for record in caplog.records] == ["a request failed"] * 2
+
+
+async def test_requests_in_plain_form_and_others_take_turns_on_one_connection() -> None:
+    other = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    served: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        served.append(scope["path"])
+        body = b""
+        while (message := await receive())["more_body"]:
+            body += message["body"]
+        await send(START)
+        await trio.lowlevel.checkpoint()
+        await send(part(b"", more=False))
+
+    with_body = b"POST /v1/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde"
+    chunked = b"POST /v1/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+    requests = [REQUEST, other, other, with_body, chunked, REQUEST, with_body, with_body, other, chunked]
+    paths = ["/other" if request is other else "/v1/" for request in requests]
+    everything_at_once = b"".join(requests)
+    async with serving(app) as address:
+        for size in (len(everything_at_once), 1000, 61, 7, 1):
+            served.clear()
+            async with await trio.open_tcp_stream(*address) as stream:
+                answers = b""
+                for start in range(0, len(everything_at_once), size):
+                    await stream.send_all(everything_at_once[start : start + size])
+                while answers.count(b"0\r\n\r\n") < len(requests):
+                    answers += await stream.receive_some()
+            assert served == paths
+            assert answers.count(b"HTTP/1.1 200") == len(requests)
