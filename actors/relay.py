@@ -108,15 +108,19 @@ class RelayProcessor:
         return outcome
 
     async def _relay(self, outlet: Outlet) -> None:
-        step = await self._attempts.advance()
-        while not isinstance(step, OpenAttempt):
+        fault: Fault | None = None
+        while True:
+            step = await self._attempts.advance(fault)
+            fault = None
             if isinstance(step, AttemptsExhausted):
                 await self._fail(step.fault, outlet)
                 return
-            step = await self._attempts.advance()
-        async with step:
-            fault = await self._copy(step, outlet)
-            step.report(fault)
+            if isinstance(step, OpenAttempt):
+                async with step:
+                    fault = await self._copy(step, outlet)
+                    step.report(fault)
+                if fault is None or self._head_begun:
+                    break  # what broke before its first byte is asked for again, as long as that is allowed
         if self._shadow is not None:
             self._shadow.over(fault)
         if fault is not None:

@@ -92,6 +92,13 @@ async def test_a_failed_try_is_followed_by_the_next() -> None:
     assert relay.outlet.body == b"answer"
 
 
+async def test_an_answer_that_breaks_before_its_first_byte_is_asked_for_again() -> None:
+    relay = Relay(FakeResponse(RESET), FakeResponse(b"answer"))
+    assert (await relay.run()).end is End.DONE
+    assert relay.outlet.body == b"answer"
+    assert relay.attempts.verdicts == ["failure", "success"]
+
+
 # ---- error --------------------------------------------------------------------------------------------------------------
 
 

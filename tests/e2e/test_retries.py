@@ -66,6 +66,18 @@ async def test_a_whole_answer_that_was_cut_is_asked_again(proxy: RunningProxy) -
 
 
 @BOTH_ENGINES
+async def test_an_answer_of_another_endpoint_that_breaks_before_its_first_byte_is_asked_for_again(
+    proxy: RunningProxy, simulator: Simulator, log: LogTap
+) -> None:
+    answer = await proxy.client.post("/embeddings", b'{"model": "reset-after-headers:times=1", "input": "x"}')
+    assert answer.status == 200
+    assert answer.json["data"]
+    assert len(simulator.observer.seen) == 2
+    await proxy.until_quiet()
+    (line,) = log.requests()
+    assert (line["outcome"], line["attempts"]) == ("done", 2)
+
+
 async def test_row_35_a_connection_that_was_closed_when_it_was_used_again_is_replaced(proxy: RunningProxy, simulator: Simulator) -> None:
     first = await proxy.client.ask("drop-next")
     again = await proxy.client.ask("ok")
