@@ -8,8 +8,10 @@ VENV := .venv
 # channel's receive or a call of ours is a checkpoint).
 ASYNC_IGNORED := ASYNC106,ASYNC109,ASYNC111,ASYNC114,ASYNC120,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 BIN := $(VENV)/bin
+# What looks at the release from outside (SBOM, audit) has an environment of its own.
+AUDIT := .venv-audit
 
-.PHONY: demo dev test lint types check-style unit load failover soak bench bench-micro bench-scale profile eval calibrate lock clean help
+.PHONY: demo dev test lint types check-style unit load failover soak bench bench-micro bench-scale profile eval calibrate lock wheel changelog sbom audit clean help
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
@@ -25,6 +27,10 @@ help:
 	@echo "make eval    how often each shape of stutter is repaired, and that nothing else is touched"
 	@echo "make calibrate  the odds behind each weight of the detector, measured anew"
 	@echo "make lock    renew the hash-locked requirements"
+	@echo "make wheel   build dist/*.whl, what pipx and pip install"
+	@echo "make changelog  show what is new and not released; with VERSION=0.2.0 write it into CHANGELOG.md"
+	@echo "make sbom    what is inside, as CycloneDX: dist/evenflow.cdx.json"
+	@echo "make audit   ask the advisory database about every locked package (needs the network)"
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/evenflow demo
@@ -77,8 +83,22 @@ lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group audit -o requirements-audit.lock
 
+wheel: $(VENV)/dev.stamp
+	$(BIN)/python -m hatchling build --target wheel
+
+changelog: $(VENV)/dev.stamp
+	@$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version "next release")
+
+sbom: $(AUDIT)/stamp
+	@mkdir -p dist
+	@$(AUDIT)/bin/python -W ignore -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-file dist/evenflow.cdx.json
+	@echo "wrote dist/evenflow.cdx.json"
+
+audit: $(AUDIT)/stamp
+	@sh tools/audit.sh $(AUDIT)/bin/pip-audit requirements.lock
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@sh tools/make-venv.sh "$(PYTHON)" $(VENV)
@@ -92,4 +112,10 @@ $(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "installing what the tests need into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(AUDIT)/stamp: requirements-audit.lock
+	@sh tools/make-venv.sh "$(PYTHON)" $(AUDIT)
+	@echo "installing what looks at the release into $(AUDIT) ..."
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
 	@touch $@

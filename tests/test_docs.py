@@ -41,3 +41,10 @@ def test_the_make_targets_of_the_readme_exist() -> None:
     named = set(re.findall(r"^\$ make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert named
     assert named <= targets
+
+
+def test_fragments_of_the_changelog_are_named_for_their_kind() -> None:
+    """ISSUE.KIND.md or ISSUE.TOPIC.KIND.md, as towncrier wants it; the kinds stand in pyproject.toml."""
+    names = [path.name for path in (ROOT / "docs" / "changes").glob("*.md")]
+    assert names
+    assert [name for name in names if not re.fullmatch(r"\d+(\.[a-z-]+)?\.(upgrade|feature|fix|security)\.md", name)] == []
