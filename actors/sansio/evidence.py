@@ -264,7 +264,9 @@ def seldom_twice(text: str) -> bool:
     if kind is Kind.BLANK:
         return text == " "
     return (
-        not text.isdigit() if kind is Kind.DIGIT else kind is not Kind.PUNCTUATION or text == " (" or not _IN_PAIRS.issuperset(text.strip())
+        not text.isdigit()
+        if kind is Kind.DIGIT
+        else kind is not Kind.PUNCTUATION or text in (" (", ")") or not _IN_PAIRS.issuperset(text.strip())
     )
 
 
@@ -296,6 +298,9 @@ def beyond(before: str, text: str) -> str | None:
     return None
 
 
+_THINGS: Final = 5
+
+
 def size_outlier(text: str, whole: str, longest: int, count: int) -> Evidence:
     """A chunk that holds all text so far and dwarfs every chunk before it is a consolidated copy, not a model repeating itself.
 
@@ -307,7 +312,8 @@ def size_outlier(text: str, whole: str, longest: int, count: int) -> Evidence:
       longest: length of the longest earlier chunk.
       count: chunks so far.
     """
-    long_enough = information(whole) >= 18 or (count >= 8 and not is_run(whole))
+    # "1, 2, 3, 4, 5." says little, but five things; a picture or a diff says two or three all over again.
+    long_enough = information(whole) >= 18 or (count >= 8 and not is_run(whole) and len(set(filter(str.isalnum, whole))) >= _THINGS)
     if count >= 3 and len(text) >= (4 if len(whole) < 64 else 2) * longest and long_enough:
         return Evidence("size", 6.0)
     return NOTHING

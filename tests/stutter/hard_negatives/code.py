@@ -58,4 +58,12 @@ CODE: Final[tuple[Negative, ...]] = (
     split("loops nested alike", "equal neighbour", "for i in n:\n|  |for j in n:\n|  |  |for k in n:\n|  |  |  |pass"),
     split("docker layers", "equal to the delta before last", "RUN| apt-get| update|\n|RUN| apt-get| install|\n|RUN| apt-get| clean|\n"),
     split("requirements", "equal to the delta before last", "a|==|1.0|\n|b|==|1.0|\n|c|==|1.0|.0|\n"),
+    split("lisp opens", "cumulative from offset 0", "(|((|(((|lambda| (x)|)|))|)))"),
+    split("python docstring", "equal head then longer", '"|"|"Docs.|"|"|"'),
+    split("dots of pytest", "run", "....|....|.F..|....|....|.F..|...."),
+    split("diff, its hunk again in one", "size outlier", "-a\n|+a\n|-a|\n|+|a|\n|-b|\n|+b|\n|-a\n+a\n-a\n+a\n-b\n+b\n|@@"),
+    split("version list", "prefix extension", "1.2|\n1.2.3|\n1.2.3-rc1|\n1.3|\n1.3.1"),
+    split("regex", "equal neighbour", "^|(|(|[|a-z|]|+|)|)|(|(|[|a-z|]|+|)|)|$"),
+    split("brainf", "doubled deltas", "++|++|>>|>>|--|--|<<|<<|[.]|[.]|,"),
+    split("whitespace code", "equal neighbour", " | |\t|\t|\n|\n| | |\t|x"),
 )

@@ -59,4 +59,14 @@ DIGITS: Final[tuple[Negative, ...]] = (
     # A C1 injection into the digits 1 to 9 has the same bytes but for the proof.
     split("each digit twice, as asked", "doubled deltas", "1|1|2|2|3|3|4|4|5|5|6|6|7|7|8|8|9|9|0", styles=PROVING),
     split("a token counter's output", "prefix extension", "Tokens|:| |1|,| |1|2|,| |1|2|3|;| total| |6"),
+    split("dna repeats", "doubled deltas", "ATG|ATG|CAG|CAG|CAG|CAG|TTA|TTA|GGC|GGC|TAA"),
+    split("csv columns equal", "equal neighbour", "x|,|x|,|x|\n|x|,|x|,|x|\n|y|,|y|,|y"),
+    split("uuid nil", "equal neighbour", "0000|0000|-|0000|-|0000|-|0000|-|0000|0000|0000"),
+    split("counting one to five twice", "restart without marker", "1| 2| 3| 4| 5|\n|1| 2| 3| 4| 5|\n|done"),
+    split("counting by growing lines", "cumulative from offset 0", "1|,| 1| 2|,| 1| 2| 3|,| 1| 2| 3| 4"),
+    split("morse", "doubled deltas", "...| ---| ...| ...| ---| ...| -.-.| -.-."),
+    split("music tab", "equal neighbour", "e¦|--0--|--0--|--3--|--3--|¦\n|B¦|--1--|--1--|--0--|--0--|¦\n"),
+    split("scales", "doubled deltas", "C| C| G| G| A| A| G|,| F| F| E| E| D| D| C|."),
+    split("ip zeros", "equal neighbour", "0|.|0|.|0|.|0|/|0|,| |0|.|0|.|0|.|1"),
+    split("ipv6", "prefix extension", "::|::1|,| |fe80|::|1|,| |::"),
 )

@@ -95,4 +95,13 @@ GROWTH: Final[tuple[Negative, ...]] = (
         _counted(*((said, 1) for said in _FOX), ("".join(_FOX) + "The end", 12), (".", 1)),
         styles=("constant",),
     ),
+    split("quoting a stuttering log", "doubled deltas", 'The| log| shows|:| "|The|The| user| user| is| is|"|,| every| token| twice|.'),
+    split("quoting a cumulative log", "cumulative from offset 0", "I|,| then|:| \"|I|I'll|I'll help|\"|.| So| every| delta| grows|."),
+    split("quoting chunks", "prefix extension", 'delta|:| "|The|"\n|delta|:| "|The cat|"\n|delta|:| "|The cat sat|"\n|delta'),
+    split(
+        "explains the bug with its output",
+        "size outlier",
+        "Output|:| |Hello|,| world|!| |Output: Hello, world! |Output: Hello, world! |so| it| repeats|.",
+    ),
+    split("reasoning echo", "equal neighbour", "Wait|.| Wait|.| Let| me| think|.| Wait|.| Hmm|.| Hmm|.| Let| me| think|."),
 )

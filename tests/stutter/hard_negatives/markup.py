@@ -61,4 +61,13 @@ MARKUP: Final[tuple[Negative, ...]] = (
     split("SVG path", "equal to the delta before last", "M| 0| 0| L| 0| 1| L| 0| 1| Z| M| 0| 0"),
     split("reST underlines", "equal neighbour", "A\n|~|~|~|\nB\n|~|~|~|\nB2\n|~~|~~"),
     split("wiki bold italics", "prefix extension", "''|'''|x|'''|''| and| ''|y"),
+    split("ascii triangle without line ends", "cumulative from offset 0", "Look|:|/|//|///|////| that| is| all"),
+    split("hexdump words", "doubled deltas", "0000| 0000| 0000| ffff| ffff| 0000| 0000| dead| beef| dead| beef"),
+    split("table rules", "equal neighbour", "¦ a ¦ b ¦\n|¦---|¦---|¦\n|¦ x |¦ x |¦\n|¦ x |¦ x |¦\n"),
+    split("latex matrix", "doubled deltas", "0| &| 0| \\\\|\n|0| &| 0| \\\\|\n|1| &| 1| \\\\|\n"),
+    split("progress bar", "prefix extension", "[|>|]|\r|[=|>|]|\r|[==|>|]|\r|[===]| done"),
+    split("spinner", "doubled deltas", "/|-|\\|/|-|\\|ok|/|-|\\|ok"),
+    split("urls grow", "prefix extension", "https://a.b|, https://a.b/c|, https://a.b/c/d|.| |https://a.b"),
+    split("git log graph", "equal neighbour", "* |¦ |* |¦ |* |¦/|\n|* |¦ |*"),
+    split("checkboxes", "equal neighbour", "- [ ] |a\n|- [ ] |b\n|- [x] |c\n|- [x] |d\n"),
 )

@@ -52,4 +52,15 @@ SCRIPTS: Final[tuple[Negative, ...]] = (
     split("zero width blanks", "equal neighbour", "a|\u200b|\u200b|b|\u200b|c|\u200b|\u200b"),
     # Two tokens an idea and each twice: without proof the bytes of a C1 injection.
     split("each Chinese word twice, as asked", "doubled deltas", "今天|今天|天气|天气|非常|非常|不错|不错|。", styles=PROVING),
+    split("chinese reduplication", "doubled deltas", "高|高|兴|兴|地|走|走|停|停|，|说|说|笑|笑"),
+    split("chinese words reduplicated", "doubled deltas", "研究|研究|，|商量|商量|，|打扫|打扫|，|休息|休息|。"),
+    split("japanese reduplication", "doubled deltas", "いろ|いろ|な|人|々|が|わく|わく|、|どき|どき|して"),
+    split("arabic emphatic", "doubled deltas", "لا| لا| لا|،| نعم| نعم|،| شكرا| شكرا"),
+    split("korean mimetic", "doubled deltas", "빨리|빨리|,| 천천히| 천천히|,| 반짝|반짝"),
+    split("hindi reduplication", "doubled deltas", "धीरे|-|धीरे| चलो| चलो|,| बार| बार"),
+    split("indonesian plurals", "doubled deltas", "anak|-|anak| dan| orang|-|orang| laki|-|laki"),
+    split("zwj families", "equal neighbour", "👩|\u200d|👩|\u200d|👧|\u200d|👧|👩|\u200d|👩"),
+    split("skin tones", "prefix extension", "👍|👍🏽|👍🏽|👍🏿| ok"),
+    split("sudoku", "doubled deltas", ". . . |. . . |. . .\n|. . . |. . . |. . .\n|5 3 . |. 7 ."),
+    split("minesweeper", "equal neighbour", "⬜⬜|⬜⬜|💣|⬜|⬜⬜|⬜⬜|💣|⬜"),
 )

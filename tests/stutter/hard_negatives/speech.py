@@ -93,4 +93,37 @@ SPEECH: Final[tuple[Negative, ...]] = (
     split("spelled doubled letters", "doubled deltas", "b|o|o|k|k|e|e|p|e|r"),
     split("Mississippi", "equal to the delta before last", "M|i|s|s|i|s|s|i|p|p|i"),
     split("alphabet doubled, eight letters", "doubled deltas", "A|A|B|B|C|C|D|D|E|E|F|F|G|G|H|H|.", styles=PROVING),
+    split("refrain with a count", "doubled deltas", "One more time|\n|One more time|\n|We|'re| gonna|\n|One more time|\n|One more time|\n"),
+    split(
+        "poem: first line is its last", "size outlier", "Nothing| gold| can| stay|.\n|Leaf| subsides| to| leaf|.\n|Nothing gold can stay."
+    ),
+    split("no no no yes", "doubled deltas", "No| no| no|,| yes| yes| yes|,| no| no| yes| yes|."),
+    split("spelled out", "equal neighbour", "b|-|a|-|l|-|l|-|o|-|o|-|n|:| ball|oon"),
+    split("laughter with vowels", "prefix extension", "Bwa|ha|ha|haha|ha|,| Mwa|ha|ha"),
+    split("single characters", "equal neighbour", "b|o|o|k|k|e|e|p|e|r| |t|o|o| |a|l|l"),
+    split(
+        "litany",
+        "doubled deltas",
+        "Lord, have mercy.\n|Lord, have mercy.\n|Christ, have mercy.\n|Christ, have mercy.\n|Lord, have mercy.\n|Lord, have mercy.\n|Amen.",
+    ),
+    split(
+        "old MacDonald",
+        "doubled deltas",
+        "E-I-E-I-O\n|With a moo moo here\n|And a moo moo there\n|Here a moo, there a moo\n|E-I-E-I-O\n|E-I-E-I-O\n",
+    ),
+    split("hey jude", "run", "Na na na| nananana| nananana|,| hey| Jude|.\n|Na na na| nananana| nananana|,| hey| Jude|."),
+    split("barbara ann", "doubled deltas", "Ba|-|ba|-|ba|,| ba|-|Barbara| Ann|,| ba|-|ba|-|ba|,| ba|-|Barbara| Ann"),
+    split(
+        "dialogue stage",
+        "equal to the delta before last",
+        "HAMLET|:| Words|,| words|,| words|.\n|POLONIUS|:| What| matter|?\n|HAMLET|:| Words",
+    ),
+    split("stammer letters", "prefix extension", "W|W|We|W|We|ll| I| d|do| not"),
+    split("restating the question", "restart without marker", "What| is| 2+2|?| |What| is| 2+2|?| It| is| 4|."),
+    split(
+        "two refusals", "restart without marker", "I|'m| sorry|,| but| I| can|'t|.\n\n|I|'m| sorry|,| but| I| can|'t| help| with| that|."
+    ),
+    split("step list", "restart without marker", "Step 1|:| open|.\n|Step 1|:| open|.\n|Step 2|:| close|."),
+    split("hip hip hooray", "doubled deltas", " hip| hip| hooray| hip| hip| hooray| hip| hip| hooray"),
+    split("three cheers, tripled tokens", "tripled deltas", "Hip| hip| hip| hooray| hooray| hooray|!| Again|!"),
 )

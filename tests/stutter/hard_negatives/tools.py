@@ -178,4 +178,9 @@ TOOLS: Final[tuple[Negative, ...]] = (
         "mirrored lanes",
         (Event((Part("Paris"),)), opened("c1"), more('{"city":"'), more("Paris"), more('"}')),
     ),
+    arguments("args nested opens", "equal neighbour", '{"a":', '{"a":', '{"a":', '{"a":', "1", "}", "}", "}", "}"),
+    arguments("args code repeated", "doubled deltas", '{"code":"', "x=1\\n", "x=1\\n", "y=1\\n", "y=1\\n", "z=1\\n", "z=1\\n", '"}'),
+    arguments("args numbers", "doubled deltas", '{"n":[', "11", ",", "11", ",", "22", ",", "22", ",", "3", "3", "]}"),
+    arguments("args words doubled in text", "doubled deltas", '{"t":"', "the", "the", " cat", "cat", " sat", "sat", '"}'),
+    arguments("args blanks after", "complete", '{"a":1}', " ", "\n", " "),
 )
