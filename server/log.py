@@ -16,6 +16,7 @@ import math
 import os
 import re
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 import structlog
@@ -73,6 +74,7 @@ class _State:
     """The process has one standard error, so this is one per process: where lines go, what must not be in them."""
 
     sink: LineSink | None = None
+    as_json: bool = False  # what it takes
     dropped_before: int = 0  # by sinks that were replaced
     worker: int | None = None  # which of several this process is
     secrets: frozenset[str] = frozenset()
@@ -95,7 +97,7 @@ def configure_logging(format: LogFormat = "auto", level: str = "info", stream: T
     stream = sys.stderr if stream is None else stream
     as_text = format == "text" or (format == "auto" and stream.isatty())
     close_logging()
-    _State.sink = LineSink(stream)
+    _State.sink, _State.as_json = LineSink(stream), not as_text
     handler = _SinkHandler(_State.sink)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -242,8 +244,15 @@ def log_outcome(
         "client": client,
         **outcome_facts(outcome),
     }
-    log = _logger.warning if outcome.end is End.ERROR else _logger.info
-    log("stream" if stream else "request", **fields)
+    level, event = "warning" if outcome.end is End.ERROR else "info", "stream" if stream else "request"
+    if _State.sink is None or not _State.as_json:
+        (_logger.warning if level == "warning" else _logger.info)(event, **fields)
+    elif logging.getLogger("evenflow").isEnabledFor(getattr(logging, level.upper())):
+        # The one line that every request writes goes straight into the sink: the way through structlog and logging to the same bytes
+        # takes four times as long, a tenth of what a short request costs in all.
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = {"timestamp": now, "level": level, "event": event, **fields}
+        _State.sink.put(json.dumps(_clean_event(None, "", line)))
 
 
 def log_breaker_transition(upstream: str, before: str, after: str, reason: str) -> None:

@@ -8,8 +8,8 @@ the hot path.
 from __future__ import annotations
 
 import math
+import os
 import re
-import uuid
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -287,7 +287,7 @@ async def _watch_disconnect(receive: Receive, processor: StreamProcessor | Relay
 
 def _request_id(theirs: str) -> str:
     """The client's own request id if it is harmless, else a new one."""
-    return theirs if _REQUEST_ID.fullmatch(theirs) else f"ev-{uuid.uuid4().hex}"
+    return theirs if _REQUEST_ID.fullmatch(theirs) else f"ev-{os.urandom(16).hex()}"
 
 
 def _is_retry(headers: dict[str, str]) -> bool:

@@ -381,3 +381,30 @@ def test_every_field_and_every_letter_is_documented(logs: Logs) -> None:
     assert all(f"\n| `{party.value}` |" in who for party in Party)
     assert all(f"\n| `{phase.value}` |" in where for phase in Phase)
     assert all(f"`{kind.value}`" in rest for kind in FaultKind)
+
+
+@pytest.mark.parametrize("worker", [None, 2])
+def test_the_canonical_line_is_made_as_every_other(logs: Logs, worker: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a way of its own to the sink; what comes out is what structlog and logging would have made of the same fields."""
+    monkeypatch.setattr(log._State, "worker", worker)
+    written = logs()
+    register_secrets([CANARY])
+    outcome = make_outcome(End.ERROR, Fault(FaultKind.SERVER_ERROR, "it said\nno", 503, "a"))
+    log_outcome(outcome, request_id="r", route="*", model=f"m\x1b[2J {CANARY}", engine="actors", endpoint="/v1/x", client=None, stream=True)
+    ours = json.loads(written.lines()[0])
+    fields = {name: value for name, value in ours.items() if name not in ("timestamp", "level", "event", "worker")}
+    written = logs()
+    log._logger.warning("stream", **{**fields, "model": f"m\x1b[2J {CANARY}"})
+    (line,) = written.lines()
+    theirs = json.loads(line)
+    assert list(ours.items())[1:] == list(theirs.items())[1:]
+    assert len(ours["timestamp"]) == len(theirs["timestamp"])
+    assert CANARY not in line
+
+
+@pytest.mark.parametrize(("level", "kept"), [("debug", 1), ("info", 1), ("warning", 0)])
+def test_the_level_holds_for_the_canonical_line(logs: Logs, level: str, kept: int) -> None:
+    written = logs(level=level)
+    outcome = Outcome(End.DONE, Party.NOBODY, Phase.NONE, 200, None, "a", Tally(started=0.0, ended=1.0))
+    log_outcome(outcome, request_id="r", route="*", model="m", engine="actors", endpoint="/v1/x", client=None, stream=False)
+    assert len(written.lines()) == kept
