@@ -35,17 +35,18 @@ if TYPE_CHECKING:
 _SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
 _PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?admin +http://([\d.:]+)/status", re.DOTALL)
 
-#: Timers short enough for each of them to strike many times. The circuit counts but refuses nothing: with so many faults it would
-#: be open most of the time, and a soak of refusals would say nothing about streams. For the same reason retries have no budget.
+#: Timers short enough for each of them to strike many times, and long enough for a machine on which others leave little to us. The circuit
+#: counts but refuses nothing: with so many faults it would be open most of the time, and a soak of refusals would say nothing about
+#: streams. For the same reason retries have no budget.
 _SETTINGS: Final = """\
 bind = "127.0.0.1:0"
 admin_bind = "127.0.0.1:0"
 drain = 0.0
 [timers]
 first_token = 5.0
-idle = 2.0
+idle = 4.0
 total = 20.0
-client_stall = 3.0
+client_stall = 5.0
 keepalive_after = 0.5
 keepalive_interval = 0.5
 [retry]

@@ -91,7 +91,7 @@ KINDS: Final[Sequence[Kind]] = (
     Kind("http-503", leaves=0.1),
     Kind("big:events=40,size=10000", promise="whole", reading="slowly"),
     # Twice as long as the soak's client_stall: the proxy has to give such a client up, whose kernel never hears of it.
-    Kind("big:events=1000,size=10000", weight=0.3, leaves=6.0, reading="never"),
+    Kind("big:events=1000,size=10000", weight=0.3, leaves=10.0, reading="never"),
 )
 
 
