@@ -18,6 +18,7 @@ import trio
 
 from .cli_configuration import ADMIN_BIND, AS_JSON, BIND, CONFIG, check, init, loaded_or_exit, print_schema, sources
 from .cli_exit import CannotStart, Commands, innermost, run_until_ended
+from .cli_running import rollout, status
 from .settings import Address
 from .settings_layers import Origin, Rank
 from .settings_sources import Flags, load
@@ -188,29 +189,6 @@ def doctor(
     raise CannotStart(str(problem))
 
 
-@evenflow.command()
-@CONFIG
-@click.argument("percent", type=click.FloatRange(0, 100), required=False)
-@click.option("--admin", "url", metavar="URL", help="root of the admin listener [else that of the configuration's admin_bind]")
-@click.option("--admin-key-env", metavar="NAME", help="environment variable that holds one of its admin_keys")
-@AS_JSON
-def rollout(config: str | None, percent: float | None, url: str | None, admin_key_env: str | None, as_json: bool) -> None:
-    """Show the engines side by side; with PERCENT, give the actors that share of the streams to come."""
-    import msgspec
-
-    from .rollout_command import NoAnswer, ask_rollout, table
-
-    if url is None:
-        url = f"http://{Address.parse(loaded_or_exit(Flags(config=config), with_upstreams=False).settings.admin_bind)}"
-    if admin_key_env is not None and admin_key_env not in os.environ:
-        raise CannotStart(f"--admin-key-env: no environment variable {admin_key_env} is set")
-    try:
-        report = ask_rollout(url.rstrip("/"), os.environ[admin_key_env] if admin_key_env else "", percent)
-    except NoAnswer as failure:
-        raise CannotStart(str(failure)) from None
-    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() if as_json else table(report))
-
-
 def _run_simulator(address: Address, pace: float, steps: Scenario | None, bodies: Mapping[str, Recording] | None) -> None:
     from . import simulator
 
@@ -233,6 +211,8 @@ def _run_simulator(address: Address, pace: float, steps: Scenario | None, bodies
 
 evenflow.add_command(check)
 evenflow.add_command(init)
+evenflow.add_command(status)
+evenflow.add_command(rollout)
 evenflow.add_command(print_schema)
 
 

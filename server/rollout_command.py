@@ -1,49 +1,14 @@
-"""The command `evenflow rollout`: the engines side by side, and another percentage, asked of a running evenflow's admin listener."""
+"""The command `evenflow rollout`: what `/rollout` of the admin listener says, the engines side by side, for people."""
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PATIENCE: Final = 10.0
 _COLUMNS: Final = (12, 9, 8, 7, 10, 12, 14, 18, 18)
 _HEADINGS: Final = ("", "streams", "done", "error", "cancelled", "own faults", "repairs", "first token", "longest hold")
-
-
-class NoAnswer(Exception):
-    """The admin listener did not do what it was asked; the text says why."""
-
-
-def ask_rollout(url: str, key: str, percent: float | None) -> dict[str, Any]:
-    """The report, after the percentage was changed if one is given.
-
-    Args:
-      url: root of the admin listener.
-      key: one of its admin_keys, "" without.
-
-    Raises:
-      NoAnswer: nobody is there, or it refused.
-    """
-    body = msgspec.json.encode({"percent": percent}) if percent is not None else None
-    headers = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
-    request = urllib.request.Request(f"{url}/rollout", body, headers)
-    # The environment's proxies are for the world outside.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=_PATIENCE) as response:
-            report: dict[str, Any] = msgspec.json.decode(response.read(), type=dict[str, Any])
-    except urllib.error.HTTPError as refusal:
-        raise NoAnswer(f"{url} answers {refusal.code}: {_message(refusal.read())}") from None
-    except (OSError, msgspec.DecodeError) as failure:
-        reason = getattr(failure, "reason", failure)
-        raise NoAnswer(f"no evenflow answers at {url}: {reason}; is it running, and is this its admin_bind?") from None
-    return report
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -86,10 +51,3 @@ def _row(name: str, record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _times(quantiles: Mapping[str, float]) -> str:
     return f"{quantiles['p50']:g} / {quantiles['p99']:g} ms" if quantiles else "-"
-
-
-def _message(body: bytes) -> str:
-    try:
-        return str(msgspec.json.decode(body)["error"]["message"])
-    except (msgspec.DecodeError, LookupError, TypeError):
-        return "no reason was given"

@@ -66,6 +66,7 @@ COMMANDS: dict[str, set[str]] = {
     "dev": {"--config", "--bind", "--admin-bind"},
     "demo": set(),
     "doctor": {"--config", "--upstream", "--model", "--skip", "--timeout", "--yes", "--json"},
+    "status": {"--config", "--admin", "--admin-key-env", "--json"},
     "rollout": {"--config", "--admin", "--admin-key-env", "--json"},
     "simulate": {"--bind", "--pace", "--scenario", "--recordings", "--list", "--json"},
     "replay": {"--serve", "--pace", "--emit", "--emit-dir", "--json"},
