@@ -99,6 +99,21 @@ async def test_the_callers_own_credential_goes_up_where_that_is_configured(strea
 
 
 @BOTH_ENGINES
+@BOTH_FORMS
+async def test_a_client_cannot_choose_the_upstream(stream: bool, proxy: RunningProxy, simulator: Simulator, spare: Simulator) -> None:
+    """Whatever other gateways read from a request to find the one to ask, the configured credential among what it would get."""
+    place = f"127.0.0.1:{spare.port}"
+    chosen = {"api_base": spare.base_url, "base_url": spare.base_url, "api_url": spare.base_url, "host": place, "provider": {"url": place}}
+    headers = {"x-portkey-custom-host": spare.base_url, "x-forwarded-host": place, "x-original-host": place, "x-upstream": spare.base_url}
+    async with proxy.client.open("ok", stream=stream, headers=headers, **chosen) as exchange:
+        assert (await exchange.rest()).status == 200
+    absolute = await proxy.root.post(f"{spare.base_url}/chat/completions", b'{"model":"ok","messages":[]}')
+    assert absolute.status in (200, 400)  # its path counts at the most
+    assert spare.observer.connections == spare.observer.requests == 0
+    assert {seen.headers["host"] for seen in simulator.observer.seen} == {f"127.0.0.1:{simulator.port}"}
+
+
+@BOTH_ENGINES
 async def test_without_a_credential_none_goes_up(engine: str, simulator: Simulator) -> None:
     async with running_proxy(settings_for({"main": upstream_of(simulator, key=None)}, engine=engine), simulator) as proxy:
         await proxy.client.ask("ok")
