@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -103,7 +103,13 @@ async def test_the_callers_own_credential_goes_up_where_that_is_configured(strea
 async def test_a_client_cannot_choose_the_upstream(stream: bool, proxy: RunningProxy, simulator: Simulator, spare: Simulator) -> None:
     """Whatever other gateways read from a request to find the one to ask, the configured credential among what it would get."""
     place = f"127.0.0.1:{spare.port}"
-    chosen = {"api_base": spare.base_url, "base_url": spare.base_url, "api_url": spare.base_url, "host": place, "provider": {"url": place}}
+    chosen: dict[str, Any] = {
+        "api_base": spare.base_url,
+        "base_url": spare.base_url,
+        "api_url": spare.base_url,
+        "host": place,
+        "provider": {"url": place},
+    }
     headers = {"x-portkey-custom-host": spare.base_url, "x-forwarded-host": place, "x-original-host": place, "x-upstream": spare.base_url}
     async with proxy.client.open("ok", stream=stream, headers=headers, **chosen) as exchange:
         assert (await exchange.rest()).status == 200

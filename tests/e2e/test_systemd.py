@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from .raw_client import CLIENT_KEY, UPSTREAM_KEY
-from .running_command import CONFIG, PATIENCE, command
+from .running_command import CONFIG, PATIENCE, command, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,4 +52,25 @@ async def test_from_ready_to_stopping(simulator: Simulator, tmp_path: Path, list
         assert "RELOADING=1" in reloaded
         running.process.terminate()
         await until(listener, "STOPPING=1")
+        assert await running.ended() == 0
+
+
+#: What systemd does for MemoryDenyWriteExecute= on Linux 6.3 and later: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN), inherited.
+SHUT_IN = """\
+import ctypes, sys
+from server.cli import main
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:
+    sys.exit("no such restriction")
+main()
+"""
+
+
+async def test_it_serves_where_no_memory_can_become_a_program(simulator: Simulator, tmp_path: Path) -> None:
+    """Deny write-and-execute is the one restriction of the unit that can be had without systemd."""
+    if ctypes.CDLL(None).prctl(66, 0, 0, 0, 0) < 0:  # PR_GET_MDWE
+        pytest.skip("Linux before 6.3 cannot bar memory from execution this way")
+    async with serving(simulator, tmp_path, program=SHUT_IN) as (running, client):
+        answer = await client.ask("ok", stream=True)
+        assert (answer.status, b"data: [DONE]" in answer.raw) == (200, True)
+        running.process.terminate()
         assert await running.ended() == 0
