@@ -33,7 +33,7 @@ def table(medians: Medians, targets: Sequence[str], machine: Mapping[str, Any]) 
             row = "".join(f"{number(by_target[target].get(figure), target):>{_COLUMN}}" for target in shown)
             goal = goals.get((name, figure))
             told = ""
-            if goal is not None:
+            if goal is not None and goal.verdicts:
                 verdicts = ", ".join(f"{_short(target)} {verdict}" for target, verdict in goal.verdicts.items())
                 told = f"   {goal.goal.text(goal.limit)}: {verdicts}"
             lines.append(f"  {title:<{_NAME}}{row}{told}")

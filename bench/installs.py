@@ -14,6 +14,7 @@ from .native import CannotMeasure, cache_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_PORTKEY: Final = "1.15.2"
 _FIND: Final = Path(__file__).resolve().parent.parent / "tools" / "find-package.sh"
 
 
@@ -66,9 +67,19 @@ def _portkey(folder: Path) -> str:
     program = folder / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        tell(f"installing @portkey-ai/gateway into {folder} (once)")
+        tell(f"installing @portkey-ai/gateway@{_PORTKEY} into {folder} (once)")
         _run(
-            [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), "@portkey-ai/gateway"],
+            [
+                npm,
+                "install",
+                "--silent",
+                "--no-audit",
+                "--no-fund",
+                "--ignore-scripts",
+                "--prefix",
+                str(folder),
+                f"@portkey-ai/gateway@{_PORTKEY}",
+            ],
             "portkey",
         )
     return str(program)

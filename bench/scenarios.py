@@ -127,6 +127,8 @@ def _window(place: Place, streams: int, spec: str, offered: float | None) -> Res
         place.upstream.stop()
         result.judge(clients.end(_END_LIMIT))
     seconds = (ended.at - began.at) / 1e9
+    if seconds <= 0:
+        return result  # all were over before the window began: it says why
     delay = ended.delay
     result.figures = {
         "cpu_us_per_chunk": used / 1000 / ended.events if ended.events else None,
@@ -177,7 +179,8 @@ def short(open_beside: int) -> Callable[[Place], Result]:
             if others is not None:
                 place.upstream.stop()
                 result.judge(others.end(_END_LIMIT))
-        done = max(1, end.ends["complete"])
+        if not (done := end.ends["complete"]):
+            return result
         result.figures = {
             "cpu_ms_per_stream": max(0.0, used - idle * seconds) / 1e6 / done,
             "streams_per_second": done / seconds,
@@ -219,7 +222,8 @@ def _first(place: Place) -> Result:
     with place.clients("loop", _answers(place, 40), "us=5000 n=3", "conns=1") as clients:
         end = clients.end(_OPEN_LIMIT)
     result.judge(end)
-    result.figures = {"first_p50_ms": end.first.p50, "first_p99_ms": end.first.p99}
+    if end.first.count:
+        result.figures = {"first_p50_ms": end.first.p50, "first_p99_ms": end.first.p99}
     return result
 
 
@@ -233,7 +237,8 @@ def _json(place: Place) -> Result:
         end = clients.end(_OPEN_LIMIT)
         used, seconds = place.cpu() - used, time.monotonic() - began
     result.judge(end)
-    done = max(1, end.ends["complete"])
+    if not (done := end.ends["complete"]):
+        return result
     result.figures = {"cpu_us_per_request": used / 1000 / done, "requests_per_second": done / seconds, "whole_p50_ms": end.whole.p50}
     return result
 

@@ -26,6 +26,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 _START_LIMIT: Final = 90.0  # seconds; LiteLLM imports for twenty of them on a busy core
 _ANNOUNCED: Final = re.compile(r"listening (\d+)|listens on http://127\.0\.0\.1:(\d+)/v1")
 
+_PORTKEY_HEADERS: Final = ROOT / "bench" / "peers" / "portkey_headers.mjs"
+
 #: Defaults, except: nothing drains at the end, ports are free ones, and as many streams as are asked for get in.
 _EVENFLOW: Final = """\
 bind = "127.0.0.1:0"
@@ -89,6 +91,7 @@ _LITELLM: Final = """\
 model_list:
   - model_name: bench
     litellm_params: {{model: openai/bench, api_base: "http://127.0.0.1:{upstream}/v1", api_key: bench}}
+general_settings: {{dangerously_permit_weak_or_unset_master_key: true}}
 litellm_settings: {{telemetry: false, num_retries: 0, request_timeout: 3600}}
 """
 
@@ -168,7 +171,12 @@ def _portkey(upstream: int, folder: Path) -> Launch:
     program, environment = installed("portkey")
     port = _free_port()
     headers = ("x-portkey-provider:openai", f"x-portkey-custom-host:http://127.0.0.1:{upstream}/v1")
-    return Launch([shutil.which("node") or "node", program, f"--port={port}", "--headless"], port, environment, headers)
+    return Launch(
+        [shutil.which("node") or "node", "--import", str(_PORTKEY_HEADERS), program, f"--port={port}", "--headless"],
+        port,
+        environment,
+        headers,
+    )
 
 
 #: Every target by its name. "direct" is the way without a proxy: what the harness itself adds to every latency.
