@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -95,6 +95,10 @@ class Comparison:
         ]
         return [f"{name}: {reason}" for name, reason in self.absent.items()] + told
 
+    def hopeless(self, scenario: str, target: str) -> bool:
+        """It could not even begin all the streams of this scenario; asking again would take a minute and say the same."""
+        return any(result.overloaded for name, who, _, result in self.runs if (name, who) == (scenario, target))
+
     @property
     def complete(self) -> bool:
         """Every answer was whole, and every target there; optional peers may break, and nginx may be missing."""
@@ -107,44 +111,65 @@ def _median(values: Sequence[float | None]) -> float | None:
     return statistics.median(known) if len(known) * 2 > len(values) else None
 
 
-def compare(targets: Sequence[str], scenarios: Mapping[str, Scenario], *, repeats: int, seconds: float) -> Iterator[Comparison]:
-    """Run everything; yields after each repeat, so that an interrupted run still has something to show.
+def compare(results: Comparison, *, repeats: int, seconds: float) -> None:
+    """Run everything. What there is when it is interrupted stays in `results`.
 
     Raises:
       CannotMeasure: the harness itself cannot run here.
     """
     proxies, others = two_sides()
-    results = Comparison(targets, scenarios)
-    done, runs, began, busy = 0, repeats * len(scenarios) * len(targets), time.monotonic(), _busy_elsewhere()
-    with tempfile.TemporaryDirectory(prefix="evenflow-bench-") as folder, Upstream(others) as upstream, ExitStack() as kept:
-        running: dict[str, Running] = {}
-        for repeat in range(repeats):
-            for scenario in scenarios:
-                for target in targets:
-                    done += 1
-                    if target in results.absent:
-                        continue
-                    left = (time.monotonic() - began) / done * (runs - done)
-                    _progress(f"{done}/{runs}  repeat {repeat + 1}  {scenario}  {target}  about {left / 60:.0f} min left")
-                    place = Path(folder) / str(done)
-                    upstream.drain()
-                    try:
-                        if target in KEPT:
-                            if target not in running:
-                                running[target] = kept.enter_context(started(target, upstream.port, place, proxies))
-                            pause_tree(running[target].pid, go_on=True)
-                            result = scenarios[scenario].run(Place(running[target], upstream, others, seconds))
-                            pause_tree(running[target].pid)
-                        else:
-                            with started(target, upstream.port, place, proxies) as alive:
-                                result = scenarios[scenario].run(Place(alive, upstream, others, seconds))
-                    except CannotMeasure as error:
-                        results.absent[target] = str(error)
-                        continue
-                    results.runs.append((scenario, target, repeat, result))
+    plan = [(repeat, scenario, target) for repeat in range(repeats) for scenario in results.scenarios for target in results.targets]
+    began, busy = time.monotonic(), _busy_elsewhere()
+    with tempfile.TemporaryDirectory(prefix="evenflow-bench-") as folder, Upstream(others) as upstream, ExitStack() as stack:
+        kept = _Kept(stack, upstream.port, Path(folder), proxies)
+        for done, (repeat, scenario, target) in enumerate(plan):
+            if target in results.absent or results.hopeless(scenario, target):
+                continue
+            left = f"about {(time.monotonic() - began) / done * (len(plan) - done) / 60:.0f} min left" if done else ""
+            _progress(f"{done + 1}/{len(plan)}  repeat {repeat + 1}  {scenario}  {target}  {left}")
+            upstream.drain()
+            try:
+                with (
+                    kept.running(target) if target in KEPT else started(target, upstream.port, Path(folder) / str(done), proxies) as running
+                ):
+                    result = results.scenarios[scenario].run(Place(running, upstream, others, seconds))
+            except CannotMeasure as error:
+                results.absent[target] = str(error)
+                continue
+            if result.overloaded:
+                kept.end(target)  # what it still has to do would be done under the next scenario
+            results.runs.append((scenario, target, repeat, result))
             results.others = max(0.0, _busy_elsewhere() - busy) / (time.monotonic() - began)
-            yield results
     _progress("")
+
+
+class _Kept:
+    """Targets that take long to start: each is started once, and stopped while others are measured."""
+
+    def __init__(self, stack: ExitStack, upstream: int, folder: Path, cores: set[int] | None) -> None:
+        self._stack = stack
+        self._upstream = upstream
+        self._folder = folder
+        self._cores = cores
+        self._alive: dict[str, tuple[ExitStack, Running]] = {}
+        self._starts = 0
+
+    @contextmanager
+    def running(self, target: str) -> Iterator[Running]:
+        if target not in self._alive:
+            self._starts += 1
+            own = self._stack.enter_context(ExitStack())
+            folder = self._folder / f"{target}-{self._starts}"
+            self._alive[target] = own, own.enter_context(started(target, self._upstream, folder, self._cores))
+        running = self._alive[target][1]
+        pause_tree(running.pid, go_on=True)
+        yield running
+        if target in self._alive:
+            pause_tree(running.pid)
+
+    def end(self, target: str) -> None:
+        if target in self._alive:
+            self._alive.pop(target)[0].close()
 
 
 def _busy_elsewhere() -> float:
@@ -234,23 +259,33 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def measure(results: Comparison, name: str, *, repeats: int, seconds: float) -> int:
+    """Run everything, and say on the terminal if it could not be. Returns the exit code."""
+    raise_descriptor_limit()
+    try:
+        compare(results, repeats=repeats, seconds=seconds)
+    except CannotMeasure as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{name}: interrupted", file=sys.stderr)
+        return 130
+    for target, reason in results.absent.items() if not results.runs else ():
+        print(f"{name}: {target}: {reason}", file=sys.stderr)
+    return 2 if not results.runs else 0 if results.complete else 1
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as asked on the command line. Returns the exit code."""
     asked = _arguments(arguments)
     targets = asked.only or [*ALWAYS, *asked.peers]
     targets += [f"{engine}@{Path(tree).resolve()}" for tree in asked.also for engine in OURS]
     repeats, seconds = (1, min(1.0, asked.seconds)) if asked.quick else (asked.repeats, asked.seconds)
-    raise_descriptor_limit()
     scenarios = {name: SCENARIOS[name] for name in asked.scenario}
-    where, results, code = machine("bench.compare"), Comparison(targets, scenarios), 2
-    try:
-        for results in compare(targets, scenarios, repeats=repeats, seconds=seconds):
-            code = 0 if results.complete else 1
-    except CannotMeasure as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        code = 130
+    where, results = machine("bench.compare"), Comparison(targets, scenarios)
+    code = measure(results, "bench", repeats=repeats, seconds=seconds)
+    if not results.runs:
+        return code
     if asked.json is not None:
         asked.json.write_text(json.dumps(as_json(results, where), indent=1) + "\n", "utf-8")
     if asked.svg is not None:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from server.listeners import raise_descriptor_limit
 
-from .compare import Comparison, as_json, compare, machine, names
+from .compare import Comparison, as_json, machine, measure, names
 from .compare_table import number
-from .native import CannotMeasure
 from .scale_plot import plot
 from .scenarios import Scenario, short
 from .targets import TARGETS
@@ -62,15 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counts = [count for count in asked.open if limit <= 0 or 2 * count + 200 <= limit]
     for count in set(asked.open) - set(counts):
         print(f"scale: {count} streams need {2 * count + 200} open files, {limit} are allowed (ulimit -Hn): left out", file=sys.stderr)
-    where, results, code = machine("bench.scale"), Comparison(asked.only, {}), 2
-    try:
-        for results in compare(asked.only, scenarios(counts), repeats=asked.repeats, seconds=asked.seconds):
-            code = 0 if results.complete else 1
-    except CannotMeasure as error:
-        print(f"scale: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        code = 130
+    where, results = machine("bench.scale"), Comparison(asked.only, scenarios(counts))
+    code = measure(results, "scale", repeats=asked.repeats, seconds=asked.seconds)
+    if not results.runs:
+        return code
     medians = results.medians()
     if asked.json is not None:
         asked.json.write_text(json.dumps(as_json(results, where), indent=1) + "\n", "utf-8")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .native import Figures, Upstream
     from .targets import Running
 
-_OPEN_LIMIT: Final = 120.0  # seconds until all streams of a scenario have had their first event
+_OPEN_LIMIT: Final = 60.0  # seconds until all streams of a scenario have had their first event; the naive one needs ten
 _END_LIMIT: Final = 20.0  # seconds that what was sent has to arrive, after the upstream's end
 _SETTLE: Final = 0.5
 _CALM: Final = 2.0  # milliseconds; of an event's delay
@@ -41,12 +41,20 @@ class Result:
       answers: asked for.
       incomplete: answers that were not whole.
       troubles: the same in words.
+      overloaded: not even all streams could be opened in time; asking again takes as long and says the same.
     """
 
     figures: dict[str, float | None] = field(default_factory=dict)
     answers: int = 0
     incomplete: int = 0
     troubles: list[str] = field(default_factory=list)
+    overloaded: bool = False
+
+    def await_open(self, clients: Clients, count: int) -> None:
+        """Wait until all these streams have begun, or it is clear that they do not."""
+        if not clients.ready(_OPEN_LIMIT):
+            self.overloaded = True
+            self.troubles.append(f"not all of {count} streams had begun after {_OPEN_LIMIT:g} s")
 
     def judge(self, end: Figures) -> None:
         """Take in how some answers ended."""
@@ -112,8 +120,7 @@ def _window(place: Place, streams: int, spec: str, offered: float | None) -> Res
     _warm(place)
     before = place.memory()
     with place.clients("hold", streams, spec) as clients:
-        if not clients.ready(_OPEN_LIMIT):
-            result.troubles.append(f"not all of {streams} streams open after {_OPEN_LIMIT:g} s")
+        result.await_open(clients, streams)
         if offered:
             _calm_down(clients)
         else:
@@ -198,8 +205,7 @@ def _beside(place: Place, count: int, stack: ExitStack, result: Result) -> Clien
     if not count:
         return None
     beside = stack.enter_context(place.clients("hold", count, "us=0 silent=1"))
-    if not beside.ready(_OPEN_LIMIT):
-        result.troubles.append(f"not all of {count} streams open after {_OPEN_LIMIT:g} s")
+    result.await_open(beside, count)
     time.sleep(_SETTLE)
     return beside
 
@@ -251,7 +257,7 @@ def _leave(spec: str) -> Callable[[Place], Result]:
         _warm(place)
         count = 100
         with place.clients("hold", count, spec) as clients:
-            clients.ready(_OPEN_LIMIT)
+            result.await_open(clients, count)
             time.sleep(_SETTLE)
             place.upstream.drain()
             clients.leave()
@@ -275,7 +281,7 @@ def _slow(place: Place) -> Result:
     result, count = Result(), 20
     _warm(place)
     with place.clients("hold", count, "us=0", "rate=20000") as clients:
-        clients.ready(_OPEN_LIMIT)
+        result.await_open(clients, count)
         time.sleep(_SETTLE)
         before = place.memory()
         time.sleep(place.seconds)

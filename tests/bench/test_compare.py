@@ -12,10 +12,11 @@ import pytest
 import trio
 
 from bench import compare, goals, native
+from bench.compare import Comparison, measure
 from bench.compare_plot import plot
 from bench.compare_table import number, table
 from bench.native import CannotMeasure, Clients, Upstream
-from bench.scenarios import SCENARIOS
+from bench.scenarios import SCENARIOS, Place, Result, Scenario
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,6 +136,19 @@ def test_what_cannot_be_had_is_a_line_and_not_the_end(
         native.compiled("upstream")
     assert compare.main(["--quick", "--only", "direct", "--scenario", "json"]) == 2
     assert "no C compiler" in capsys.readouterr().err
+
+
+def test_who_cannot_even_begin_all_streams_is_not_asked_again() -> None:
+    asked: list[str] = []
+
+    def run(place: Place) -> Result:
+        asked.append(str(place.target.port))
+        return Result({"seen": float(len(asked))}, overloaded=len(asked) == 1)
+
+    results = Comparison(["direct"], {"first": Scenario("", run, {}), "second": Scenario("", run, {})})
+    assert measure(results, "bench", repeats=3, seconds=0.1) == 0
+    assert [scenario for scenario, *_ in results.runs] == ["first", "second", "second", "second"]
+    assert results.medians() == {"first": {"direct": {"seen": 1.0}}, "second": {"direct": {"seen": 3.0}}}
 
 
 def figures(direct: float, floor: float, actors: float | None) -> goals.Medians:
