@@ -39,6 +39,12 @@ def dangers(settings: Settings) -> Iterator[_Finding]:
         yield from _spending(settings, route, index, path)
     yield from _holds(settings)
     yield from _cuts(settings)
+    yield from _kept(settings)
+    for name, upstream in settings.configured_upstreams.items():
+        if settings.workers > 1 and upstream.slots:
+            most = settings.workers * upstream.slots
+            what = f"counts per worker: with workers = {settings.workers} it gets up to {most} requests at once"
+            yield ("upstreams", name, "slots"), what, "divide what the server takes by the workers, or set workers to 1"
 
 
 def _who_may_ask(settings: Settings) -> Iterator[_Finding]:
@@ -148,3 +154,10 @@ def _cuts(settings: Settings) -> Iterator[_Finding]:
                 break
     if settings.configured_upstreams and all(settings.breaker_of(n).mode == "forced_open" for n in settings.configured_upstreams):
         yield ("breaker", "mode"), 'is "forced_open" for every upstream: every request gets 503', 'set it to "on"'
+
+
+def _kept(settings: Settings) -> Iterator[_Finding]:
+    """What is written down of what people say."""
+    if settings.recorder.directory and settings.recorder.text == "full":
+        what = f'is "full": everything that models answer is kept in {settings.recorder.directory}, readable by whoever runs evenflow'
+        yield ("recorder", "text"), what, 'set it back to "redacted" once what was looked for is found'

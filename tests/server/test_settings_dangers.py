@@ -58,6 +58,8 @@ DANGEROUS = [
         'evenflow.toml:1: loop_guard.action: is "cut" and ends streams of main',
     ),
     (MAIN + "loop_guard.action = 'cut'\nstutter.mode = 'observe'\n", "evenflow.toml:3: upstreams.main.loop_guard.action: "),
+    ("recorder = {directory = 'x', text = 'full'}\n" + MAIN, 'evenflow.toml:1: recorder.text: is "full": everything that models answer'),
+    ("workers = 3\n" + MAIN + "slots = 2\n", "evenflow.toml:4: upstreams.main.slots: counts per worker: with workers = 3 it gets up to 6"),
     ("breaker.mode = 'forced_open'\n" + MAIN, 'evenflow.toml:1: breaker.mode: is "forced_open" for every upstream'),
 ]
 
@@ -89,6 +91,9 @@ def test_a_dangerous_combination_warns_once_where_it_stands(tmp_path: Path, text
         "admission.max_body_bytes = 0\n" + MAIN,
         "retry = {budget_ratio = 0}\n" + MAIN + SPARE + ROUTE + "hedge_after = 8\n",
         "buffer.max_age = 2\n" + MAIN,
+        "recorder.directory = 'x'\n" + MAIN,
+        "workers = 3\n" + MAIN,
+        "recorder.text = 'full'\n" + MAIN,
         "loop_guard.action = 'cut'\n" + MAIN,
         "loop_guard.action = 'observe'\nstutter.mode = 'observe'\n" + MAIN,
         MAIN + "breaker.mode = 'forced_open'\n" + SPARE,
