@@ -278,6 +278,7 @@ class Attempts:
         else:
             self._refused.append(fault)
         self._tally.faults[fault.upstream, fault.kind.value] += 1
+        self._tally.tell(trio.current_time(), "fault", f"{fault.upstream}: {fault.kind.value}")
 
     async def _settle(self, fault: Fault) -> AttemptsExhausted | None:
         """Decide what follows a fault: None is another try, for which everything is prepared."""
@@ -293,6 +294,7 @@ class Attempts:
         self._delay = decision.delay
         if not free:
             self._tally.retries += 1
+            self._tally.tell(trio.current_time(), "retry", f"in {decision.delay:.1f} s" if decision.delay else "at once")
         return None
 
     def _last_word(self) -> Fault:

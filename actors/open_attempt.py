@@ -108,6 +108,7 @@ class OpenAttempt:
         if fault is not None:
             self._permit.ended(fault.verdict, fault.retry_after)
             self._tally.faults[fault.upstream, fault.kind.value] += 1
+            self._tally.tell(trio.current_time(), "fault", f"{fault.upstream}: {fault.kind.value}")
         elif self._pace is not None and self._pace.slow:
             self._permit.ended(Verdict.SLOW)
         else:

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .sansio.faults import Fault
+
+
+#: Entries of one stream's story; what a page shows, and a bound on memory for streams that stutter all the time.
+STORY_MOST: Final = 100
 
 
 class End(StrEnum):
@@ -71,7 +75,17 @@ class Tally:
     flushes: Counter[str] = field(default_factory=Counter)  # by SmartBuffer policy: size, age, pattern, confidence
     transitions: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (from, event, to)
     hedges: Counter[str] = field(default_factory=Counter)  # second upstreams asked beside a silent one, by what came of it
+    story: list[tuple[float, str, str]] = field(default_factory=list)  # what happened to it: when (monotonic), which kind of thing, words
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)  # (upstream, FaultKind value), the last one included
+
+    def tell(self, now: float, kind: str, words: str) -> None:
+        """Something happened that an operator may want to see; what happens with every event is no such thing.
+
+        Args:
+          kind: "attempt", "fault", "retry", "state", "hold", "repair", "resume" or "loop".
+        """
+        if len(self.story) < STORY_MOST:
+            self.story.append((now, kind, words))
 
     def told(self, fault: Fault | None) -> None:
         """The client was told this at the end. Most faults ended an attempt and are counted with it; those that ended only the request

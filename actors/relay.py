@@ -66,6 +66,20 @@ class RelayProcessor:
         self._party: Party | None = None
         self._finished = False
 
+    @property
+    def tally(self) -> Tally:
+        return self._tally
+
+    @property
+    def state(self) -> str:
+        """What the request does now, in a word or two."""
+        return "relaying" if self._head_begun else "initial"
+
+    @property
+    def upstream(self) -> str:
+        """Who serves it now, "" while nobody does."""
+        return self._attempts.upstream if self._head_begun else ""
+
     def client_left(self) -> None:
         """The client is gone: end everything that was done for it. Idempotent; harmless after the end."""
         if self._left_at is None:

@@ -25,6 +25,7 @@ from .sansio.chunks import Weight
 from .sansio.effects import Complete, Effects, Failed
 from .sansio.faults import Fault, FaultKind
 from .sansio.stream_machine import Item, StreamMachine
+from .sansio.stream_state import words_of
 from .writer import Loss, Written, write_frames
 
 if TYPE_CHECKING:
@@ -62,6 +63,20 @@ class StreamProcessor:
         self._scope = trio.CancelScope()
         self._left_at: float | None = None
         self._written = Written()
+
+    @property
+    def tally(self) -> Tally:
+        return self._tally
+
+    @property
+    def state(self) -> str:
+        """What the stream does now, in a word or two."""
+        return words_of(self._machine.state)
+
+    @property
+    def upstream(self) -> str:
+        """Who serves it now, "" while nobody does."""
+        return self._machine.upstream
 
     def client_left(self) -> None:
         """The client is gone: end everything that was done for it. Idempotent; harmless after the end."""

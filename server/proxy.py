@@ -15,17 +15,19 @@ get others. Refuses to know signals and files (main.py, reload.py).
 from __future__ import annotations
 
 import random as random_module
+import time
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from actors import Admission, open_circuit_breaker, open_upstream_client
 
 from .admin.app import create_admin_app
+from .admin.board import Board
 from .app import create_app
 from .asgi import Edge, Replaceable
 from .buffers import Buffers
@@ -155,9 +157,38 @@ class Proxy:
             breaker=self.services.breaker,
             rollout=self.services.rollout,
             ready=lambda: self.services.ready,
+            feed=self._feed,
             keys=settings.admin_keys,
             allowed_hosts=settings.edge.allowed_hosts,
         )
+
+    def _feed(self, after: int) -> dict[str, Any]:
+        """What the dashboard is told of: what came after a serial number, and how everything is now."""
+        services, now = self.services, trio.current_time()
+        circuits = services.breaker.statistics().upstreams
+        return {
+            **services.board.news(after),
+            **services.board.live(now),
+            "version": VERSION,
+            "uptime": round(now - self._started, 1),
+            "base_url": self.base_url,
+            "ready": services.readiness.ready,
+            "engine": services.settings.streaming.engine,
+            "fallback": services.rollout.fallback,
+            "waiting": services.admission.statistics().waiting,
+            "circuits": [
+                {
+                    "name": name,
+                    "state": circuit.state,
+                    "calls": circuit.calls,
+                    "failed": circuit.failures,
+                    "permits_out": circuit.permits_out,
+                    "refused": circuit.refused,
+                    "seconds_left": round(circuit.seconds_left(now), 1),
+                }
+                for name, circuit in circuits.items()
+            ],
+        }
 
     def _status(self) -> dict[str, object]:
         settings = self.services.settings
@@ -213,7 +244,10 @@ async def open_proxy(
     memory = memory_of_this_process(1 if worker is None else settings.workers)
     metrics = Metrics([upstream.name for upstream in upstreams], dropped_lines=dropped_lines)
 
+    board = Board(time.time)
+
     def on_transition(upstream: str, before: str, after: str, reason: str) -> None:
+        board.circuit_changed(upstream, before, after, reason)
         metrics.breaker_transition(upstream, before, after, reason)
         log_breaker_transition(upstream, before, after, reason)
 
@@ -223,7 +257,7 @@ async def open_proxy(
                 settings.breaker_policies(), random=random, budget=settings.retry_budget(), on_transition=on_transition
             ) as breaker,
             open_upstream_client(upstreams) as client,
-            _watching_the_loop(metrics),
+            _watching_the_loop(metrics, board),
         ):
             services = Services(
                 settings,
@@ -237,6 +271,7 @@ async def open_proxy(
                 random,
                 Admission(settings.admission_policy(), _slots(upstreams), random=random, beyond=memory.beyond),
                 Rollout(settings.streaming),
+                board,
                 recorder,
             )
             listeners = [one for one in (main_socket, admin_socket) if one]
@@ -298,11 +333,18 @@ def _recording(settings: Settings, worker: int | None) -> Iterator[FlightRecorde
 
 
 @asynccontextmanager
-async def _watching_the_loop(metrics: Metrics) -> AsyncIterator[None]:
+async def _watching_the_loop(metrics: Metrics, board: Board) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(LoopWatch(metrics.loop_lag).run)
+        nursery.start_soon(_look_every_second, board)
         yield
         nursery.cancel_scope.cancel()
+
+
+async def _look_every_second(board: Board) -> None:
+    while True:
+        board.look(trio.current_time())
+        await trio.sleep(1.0)
 
 
 def _slots(upstreams: Iterable[Upstream]) -> dict[str, int]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from actors import Admission, CircuitBreaker, RelayProcessor, RouteTable, StreamProcessor, UpstreamClient
 
+    from .admin.board import Board
     from .buffers import Buffers
     from .client_keys import KeyRing
     from .flights import FlightRecorder
@@ -63,6 +64,7 @@ class Services:
       random: uniform in [0, 1).
       admission: who is served and who waits; the same under every configuration.
       rollout: which engine serves a stream; the same under every configuration.
+      board: what the dashboard shows; the same under every configuration.
       recorder: of flights, None if none are kept.
       readiness: the same under every configuration.
     """
@@ -78,6 +80,7 @@ class Services:
     random: Callable[[], float]
     admission: Admission
     rollout: Rollout
+    board: Board
     recorder: FlightRecorder | None = None
     readiness: Readiness = field(default_factory=Readiness)
 

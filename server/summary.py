@@ -39,7 +39,7 @@ def serve_summary(settings: Settings, base_url: str, admin_url: str, style: Styl
     lines += _rows("engine", [_engine(settings)], style)
     if settings.workers > 1:
         lines += _rows("workers", [f"{settings.workers} processes; each has limits and circuits of its own"], style)
-    lines += _rows("admin", [f"{admin_url}/status  {admin_url}/metrics"], style)
+    lines += _rows("admin", [f"{admin_url}/dashboard  {admin_url}/status  {admin_url}/metrics"], style)
     if missing := list(_not_configured(settings)):
         lines += _rows("not set", missing, style)
     model = example_model(settings)
@@ -59,7 +59,7 @@ def dev_summary(base_url: str, admin_url: str, upstream_url: str, style: Style) 
         f"evenflow {VERSION} listens on {style.bold(base_url)}, in front of a simulated upstream on {upstream_url}\n\n"
         f"The model's name chooses what goes wrong (`evenflow simulate --list` explains each):\n{names}\n\n"
         f"Try:\n  {curl(base_url, 'stutter-b1:envelope=nonce')}\n\n"
-        f"Status: {admin_url}/status   Metrics: {admin_url}/metrics   Ctrl-C ends it."
+        f"Dashboard: {admin_url}/dashboard   Status: {admin_url}/status   Metrics: {admin_url}/metrics   Ctrl-C ends it."
     )
 
 

@@ -132,6 +132,9 @@ class V1:
         )
         self._services.metrics.request_started(stream=facts.stream)
         self._services.readiness.begin(processor)
+        if streamed:
+            shown = {"id": request_id, "model": facts.model[:100], "client": client or "", "engine": engine}
+            self._services.board.stream_begins(processor, processor.tally, shown)
         outcome: Outcome | None = None
         try:
             async with nullcontext() if shadow is None else _running(shadow):
@@ -142,7 +145,9 @@ class V1:
             self._services.readiness.running.discard(processor)
             outcome = outcome if outcome is not None else processor.outcome()
             if streamed:
-                self._services.rollout.ended(outcome, engine, trio.current_time())
+                now = trio.current_time()
+                self._services.rollout.ended(outcome, engine, now)
+                self._services.board.stream_ended(processor, outcome, now)
             self._services.metrics.request_ended(outcome, endpoint=path, engine=engine, stream=facts.stream)
             if flight is not None and recorder is not None:
                 recorder.close_flight(flight, outcome_facts(outcome))

@@ -228,6 +228,7 @@ class StreamMachine:
     def _begin(self, attempt: AttemptStarted, now: float) -> None:
         self._close_buffer(now)
         self._attempt = self._delivery.attempt = attempt
+        self._tally.tell(now, "attempt", f"{attempt.number}: {attempt.upstream} answers{' to a resume' if attempt.resumes else ''}")
         self._ordered = False
         self._buffer = self._open_buffer(attempt.upstream)
         self._guard = self._open_guard(attempt.upstream)
@@ -365,6 +366,11 @@ class StreamMachine:
             if one.held_for > 0.0:
                 self._tally.holds += 1
                 self._tally.longest_hold = max(self._tally.longest_hold, one.held_for)
+                self._tally.tell(
+                    now, "repair" if one.shape else "hold", f"{one.shape or 'left as it came'} after {one.held_for * 1000:.0f} ms"
+                )
+            elif one.shape:
+                self._tally.tell(now, "repair", one.shape)
             if self._trace is not None:
                 self._trace.released(one, now)
             if not one.frame:
@@ -390,6 +396,7 @@ class StreamMachine:
     def _note_loop(self, loop: Loop, action: str, now: float, effects: Effects) -> None:
         self._guard = None  # once per attempt is enough
         self._tally.loops[action] += 1
+        self._tally.tell(now, "loop", f"{len(loop.unit)} characters again and again: {action}")
         if self._trace is not None:
             self._trace.looped(loop, now)
         if action == "warn":
@@ -430,4 +437,6 @@ class StreamMachine:
         self._state = st.advance(before, event)
         if self._trace is not None:
             self._trace.advanced(before, event, self._state, now)
+        if type(before) is not type(self._state):
+            self._tally.tell(now, "state", f"{st.words_of(before)} -> {st.words_of(self._state)}")
         self._tally.transitions[type(before).__name__, type(event).__name__, type(self._state).__name__] += 1

@@ -19,6 +19,7 @@ entry in TRANSITIONS is a bug in the caller, raises IllegalTransition, and chang
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -136,3 +137,8 @@ def advance(state: StreamState, event: StreamEvent) -> StreamState:
         return TRANSITIONS[type(state)][type(event)]
     except KeyError:
         raise IllegalTransition(f"{type(event).__name__} is no event of {type(state).__name__}") from None
+
+
+def words_of(state: StreamState) -> str:
+    """A state as people read it: "normal flow" for StateNormalFlow."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(state).__name__.removeprefix("State")).lower()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,6 +25,7 @@ from actors import MODES, BreakerGone, Mode, error_json
 
 from ..client_keys import KeyRing
 from ..log import printable, redact
+from .dashboard import PAGE, add_dashboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +41,7 @@ _MOST_BODY: Final = 4096
 _OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz"})
 
 _INDEX: Final = """\
-evenflow, admin listener
+evenflow, admin listener; in a browser: {base}/dashboard
 
   curl {base}/metrics                 metrics for Prometheus
   curl {base}/status                  version, engine, streams, circuits, routes
@@ -90,6 +91,7 @@ def create_admin_app(
     breaker: BreakerControl,
     rollout: RolloutControl,
     ready: Callable[[], bool],
+    feed: Callable[[int], dict[str, Any]],
     learned: Callable[[], Mapping[str, Learned]] = dict,
     keys: Sequence[Secret] = (),
     allowed_hosts: Iterable[str] = (),
@@ -100,6 +102,7 @@ def create_admin_app(
       status: called for each `GET /status`; what it returns is shown with the circuits added as `upstreams`. It must hold no secret.
       rollout: which engine serves what.
       ready: whether new requests are taken.
+      feed: what the dashboard shows, from a serial number on.
       learned: what is known of each upstream's stutter, shown as its `stutter`.
       keys: whoever asks must present one of them; needed where the listener is bound off loopback.
       allowed_hosts: names (without port) by which the listener may be addressed besides localhost and loopback addresses. With keys,
@@ -120,6 +123,8 @@ def create_admin_app(
             return _error(
                 421, f"host '{printable(host)}' is none of this listener's names; ask by 127.0.0.1, or see edge.allowed_hosts", "wrong_host"
             )
+        if request.path in PAGE:
+            return None
         if ring and ring.check({name.lower(): value for name, value in request.headers.items()}) is None:
             refusal = _error(401, "the admin listener wants one of admin_keys, as 'Authorization: Bearer KEY'", "invalid_api_key")
             refusal.headers["www-authenticate"] = 'Bearer realm="evenflow admin"'
@@ -140,6 +145,8 @@ def create_admin_app(
 
     @app.get("/")
     async def index() -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return Response("", 302, {"location": "dashboard"})
         return Response(_INDEX.format(base=f"http://{request.headers['host']}"), content_type="text/plain; charset=utf-8")
 
     @app.get("/metrics")
@@ -197,6 +204,8 @@ def create_admin_app(
             return _error(400, f'the body must be {{"percent": 0 to 100}}: {printable(str(error))}', "invalid_percent")
         rollout.set_percent(order.percent)
         return _json(rollout.report())
+
+    add_dashboard(app, feed, ready)
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:

@@ -68,6 +68,11 @@ class FanOut:
             if message["type"] == "http.disconnect":
                 return
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        if scope["path"] == "/dashboard/events":
+            refused = _error(501, "a page of several workers does not exist; GET /status lists each worker's streams", "several_workers")
+            await send({"type": "http.response.start", "status": refused.status, "headers": list(refused.headers)})
+            await send({"type": "http.response.body", "body": refused.body})
+            return
         # As GET, for what is merged needs bodies.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         headers = tuple((bytes(name), bytes(value)) for name, value in scope["headers"])

@@ -68,6 +68,7 @@ async def listening(*, keys: tuple[str, ...] = (), hosts: tuple[str, ...] = ()) 
             breaker=breaker,
             rollout=Rollout(StreamingSettings(rollout_percent=40)),
             ready=lambda: listener.ready,
+            feed=lambda after: {"serial": after + 1, "secret": Secret(KEY)},
             learned=lambda: {"local": UpstreamHistory().learned(0.0)},
             keys=[Secret(key) for key in keys],
             allowed_hosts=hosts,
@@ -314,7 +315,14 @@ async def test_a_failure_inside_is_a_json_500_without_its_text(caplog: pytest.Lo
         def fail() -> dict[str, object]:
             raise RuntimeError("details for the log alone")
 
-        app = create_admin_app(metrics=Metrics([]), status=fail, breaker=breaker, rollout=Rollout(StreamingSettings()), ready=lambda: True)
+        app = create_admin_app(
+            metrics=Metrics([]),
+            status=fail,
+            breaker=breaker,
+            rollout=Rollout(StreamingSettings()),
+            ready=lambda: True,
+            feed=lambda _: {"serial": 0},
+        )
         response = await app.test_client(use_cookies=False).get("/status")
         body = (await response.get_data(as_text=False)).decode()
     assert_error((response.status_code, json.loads(body)), 500, "internal_server_error")
@@ -327,7 +335,7 @@ async def test_every_address_is_documented() -> None:
     async with listening() as admin:
         rules = list(admin.app.url_map.iter_rules())
     addresses = {(m, r.rule.replace("<", "{").replace(">", "}")) for r in rules for m in (r.methods or set()) - {"HEAD", "OPTIONS"}}
-    assert len(addresses) == 9
+    assert len(addresses) == 15
     assert all(f"| `{method} {path}` |" in documented for method, path in addresses)
 
 
@@ -340,3 +348,24 @@ async def test_the_share_of_the_actors_can_be_changed_while_it_runs() -> None:
         for body in ('{"percent": 101}', '{"percent": -1}', '{"percent": "all"}', "{}", "", "[" * 3000):
             assert "0 to 100" in assert_error(await admin.post("/rollout", body), 400, "invalid_percent")
         assert (await admin.get("/rollout"))[1]["percent"] == 2.5
+
+
+async def test_the_page_needs_no_key_and_what_it_reads_does() -> None:
+    async with listening(keys=("an-admin-key-0123",)) as admin:
+        for path in ("/dashboard", "/dashboard.css", "/dashboard.js", "/drawings.js", "/icon.svg"):
+            response = await admin.client.get(path)
+            assert response.status_code == 200
+            assert "default-src 'self'" in response.headers["content-security-policy"]
+            page = (await response.get_data(as_text=False)).decode()
+            assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+            assert "https://" not in page
+        assert_error(await admin.get("/dashboard/events"), 401, "invalid_api_key")
+        assert_error(await admin.get("/dashboard", {"host": "evil.example"}), 421, "wrong_host")
+
+
+async def test_a_browser_is_sent_to_the_page_and_curl_is_not() -> None:
+    async with listening() as admin:
+        response = await admin.client.get("/", headers={"accept": "text/html,*/*"})
+        assert (response.status_code, response.headers["location"]) == (302, "dashboard")
+        response = await admin.client.get("/", headers={"accept": "*/*"})
+        assert response.status_code == 200

@@ -1,0 +1,87 @@
+"""The dashboard's page and its stream of snapshots, one a second.
+
+The page itself holds no data and is served without a key; what it reads is not. All it needs is in this package: it works without any
+other network, and its policy lets it speak to nobody but this listener.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+from quart import Response
+
+from ..log import redact
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from quart_trio import QuartTrio
+
+#: Served to whoever asks, for they hold nothing: path, file, type.
+PAGE: Final = {
+    "/dashboard": ("dashboard.html", "text/html; charset=utf-8"),
+    "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
+    "/dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "/drawings.js": ("drawings.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_POLICY: Final = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+#: Seconds between two snapshots.
+_PACE: Final = 1.0
+#: Viewers at once; a snapshot of 1,000 streams takes a millisecond, and each viewer has its own.
+_VIEWERS: Final = 8
+
+
+def add_dashboard(app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: Callable[[], bool]) -> None:
+    """Add the page and its stream to the admin application.
+
+    Args:
+      feed: everything that came after a serial number, with the next one as `serial`.
+      ready: the stream ends when this does not hold any more, so that it never holds up the end of the process.
+    """
+    limit = trio.CapacityLimiter(_VIEWERS)
+
+    def page(path: str, name: str, content_type: str) -> None:
+        async def asset() -> Response:
+            response = Response((files(__package__) / "page" / name).read_bytes(), content_type=content_type)
+            response.headers["content-security-policy"] = _POLICY
+            response.headers["referrer-policy"] = "no-referrer"
+            return response
+
+        app.add_url_rule(path, f"page {name}", asset, methods=["GET"])
+
+    for path, (name, content_type) in PAGE.items():
+        page(path, name, content_type)
+
+    async def snapshots() -> AsyncIterator[bytes]:
+        after = 0
+        while True:
+            document = feed(after)
+            after = document["serial"]
+            yield b"data: " + redact(msgspec.json.encode(document, enc_hook=str).decode()).encode() + b"\n\n"
+            if not ready():
+                return
+            await trio.sleep(_PACE)
+
+    @app.get("/dashboard/events")
+    async def events() -> Response:
+        viewer = object()
+        try:
+            limit.acquire_on_behalf_of_nowait(viewer)
+        except trio.WouldBlock:
+            return Response(f"{_VIEWERS} viewers watch already; close one\n", 503, content_type="text/plain")
+
+        async def watched() -> AsyncIterator[bytes]:
+            try:
+                async for snapshot in snapshots():
+                    yield snapshot
+            finally:
+                limit.release_on_behalf_of(viewer)
+
+        response = Response(watched(), content_type="text/event-stream")
+        response.timeout = None
+        response.headers["x-accel-buffering"] = "no"
+        return response
