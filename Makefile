@@ -18,7 +18,7 @@ help:
 	@echo "make dev     run it with a simulated upstream until Ctrl-C"
 	@echo "make test    lint, types, unit, actor and end-to-end tests"
 	@echo "make load    1,000 streams at once, and how fast a client's leaving reaches the upstream"
-	@echo "make failover  sixteen faults of an upstream at their real speed, against docs/examples/failover.toml (75 s)"
+	@echo "make failover  sixteen faults of an upstream at their real speed, against docs/examples/failover.toml (2 min)"
 	@echo "make soak    mixed traffic with faults; at the end everything is back where it was (ARGS=\"--minutes 60\")"
 	@echo "make bench   what a chunk and a request cost, beside nginx and a bare relay (ARGS=\"--scenario paced-100 --peers naive\")"
 	@echo "make bench-micro    parser, detector, breaker, channel: microseconds per call"
