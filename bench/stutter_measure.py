@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from tests.stutter.wire import Envelope
+
     from .prototype import Prototype
 
 Lanes = list[list[str]]
@@ -103,8 +105,17 @@ def fragments(deltas: Sequence[str]) -> list[str]:
     return pieces
 
 
-def measure_shape(shape: str, lanes: Lanes, seed: int, prototype: Prototype | None, *, even: bool = False, failures: int = 0) -> Both:
-    """Injects one shape into every lane, in six chunkings and four envelopes.
+def measure_shape(
+    shape: str,
+    lanes: Lanes,
+    seed: int,
+    prototype: Prototype | None,
+    *,
+    even: bool = False,
+    failures: int = 0,
+    chunkings: Sequence[str] = tuple(CHUNKINGS),
+) -> Both:
+    """Injects one shape into every lane, in four envelopes.
 
     Args:
       even: copies come a whole chunk's time after what they repeat, instead of within a millisecond.
@@ -114,7 +125,8 @@ def measure_shape(shape: str, lanes: Lanes, seed: int, prototype: Prototype | No
     inject = TOOL_SHAPES[shape] if tool else SHAPES[shape]
     both, rng = Both(), random.Random(f"{seed} {shape}")
     for tokens in lanes:
-        for chunking, gap in CHUNKINGS.items():
+        for chunking in chunkings:
+            gap = CHUNKINGS[chunking]
             for style in ENVELOPES:
                 deltas = cut(tokens, chunking, rng)
                 if len(deltas) < (2 if tool else 8) or (tool and chunking == "lines"):
@@ -258,11 +270,11 @@ class Cost:
         return max(self.first, self.last) / self.decode
 
 
-def measure_cost(lanes: Lanes, prototype: Prototype | None, events: int = 20_000) -> Cost:
+def measure_cost(lanes: Lanes, prototype: Prototype | None, style: Envelope = "constant", events: int = 20_000) -> Cost:
     """Cost in one stream, window by window, each parsed just before, so that it is the work that is measured and not a cold cache."""
     tokens = [token for lane in lanes for token in lane]
     stream = build((tokens * (events // len(tokens) + 1))[:events], random.Random(5), gap=0.02)
-    blocks = [block for _, block in write(stream, "constant")]
+    blocks = [block for _, block in write(stream, style)]
     size = events // 100
     windows = [b"".join(blocks[at : at + size]) for at in range(0, len(blocks), size)]
     decoder = msgspec.json.Decoder(_Chunk)

@@ -73,8 +73,12 @@ class Kind(IntEnum):
     WORD = 4
 
 
+#: Characters by which a text is judged; no class and no weight changes beyond a few hundred.
+_SAMPLE: Final = 4096
+
+
 def kind_of(text: str) -> Kind:
-    stripped = text.strip()
+    stripped = text.strip()[:_SAMPLE]
     if not stripped:
         return Kind.BLANK
     if not any(character.isalnum() for character in stripped):
@@ -97,8 +101,8 @@ def is_run(text: str) -> bool:
 
 def _is_periodic(text: str) -> bool:
     # A text is periodic with period p exactly when it occurs in itself shifted by p; str.find is far faster than a prefix
-    # function in Python. Texts beyond 4 Ki characters are judged by their beginning.
-    sample = text[:4096]
+    # function in Python.
+    sample = text[:_SAMPLE]
     if len(sample) < 2:
         return False
     half = sample.find(sample[: (len(sample) + 1) // 2], 1)
@@ -113,7 +117,7 @@ def information(text: str) -> int:
     """Letters and digits in a text, one of CJK counting three (one token each, about three Latin letters); 0 for a run."""
     if is_run(text):
         return 0
-    return sum(3 if character > "⺀" else 1 for character in text if character.isalnum())
+    return sum(3 if character > "⺀" else 1 for character in text[:_SAMPLE] if character.isalnum())
 
 
 # ---- the four factors of the text -----------------------------------------------------------------------------------
