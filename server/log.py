@@ -13,7 +13,6 @@ import atexit
 import json
 import logging
 import math
-import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ import structlog
 from actors import End
 
 from .log_sink import LineSink
+from .terminal import has_colours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
@@ -108,11 +108,7 @@ def configure_logging(format: LogFormat = "auto", level: str = "info", stream: T
                 structlog.processors.format_exc_info,
                 structlog.processors.TimeStamper(fmt="%H:%M:%S" if as_text else "iso", utc=not as_text),
                 _clean_event,
-                *(
-                    _text_renderers(colours=stream.isatty() and "NO_COLOR" not in os.environ)
-                    if as_text
-                    else [structlog.processors.JSONRenderer()]
-                ),
+                *(_text_renderers(colours=has_colours(stream)) if as_text else [structlog.processors.JSONRenderer()]),
             ],
         )
     )

@@ -24,6 +24,11 @@ def is_live(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") != "dumb"
 
 
+def has_colours(stream: TextIO) -> bool:
+    """Whether text written there may be coloured."""
+    return is_live(stream) and not os.environ.get("NO_COLOR")
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """Text with weight, or without."""
@@ -33,7 +38,7 @@ class Style:
     @classmethod
     def of(cls, stream: TextIO) -> Style:
         """What suits a stream."""
-        return cls(is_live(stream) and not os.environ.get("NO_COLOR"))
+        return cls(has_colours(stream))
 
     def bold(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m" if self.coloured else text

@@ -6,13 +6,13 @@ at each change; anywhere else each scene is printed once, when it is over.
 
 from __future__ import annotations
 
-import os
 import shutil
 import textwrap
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..log import printable
+from ..terminal import has_colours, is_live
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -60,8 +60,8 @@ class Screen:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._live = out.isatty() and os.environ.get("TERM", "") != "dumb"
-        self._colour = self._live and not os.environ.get("NO_COLOR")
+        self._live = is_live(out)
+        self._colour = has_colours(out)
         width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns))
         # One column stays free: a full last column makes some terminals wrap.
         self._width = (width - 1 - _INDENT - len(_BETWEEN)) // 2

@@ -193,8 +193,9 @@ def test_auto_is_readable_on_a_terminal_and_json_elsewhere(logs: Logs, stream: i
 
 
 def test_no_color_is_respected(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    for setting in ("", "1"):
-        monkeypatch.setenv("NO_COLOR", setting)
+    for name, setting in (("TERM", "dumb"), ("NO_COLOR", "1")):
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv(name, setting)
         terminal = Terminal()
         configure_logging("auto", "info", terminal)
         write(make_outcome())
