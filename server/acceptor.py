@@ -159,6 +159,18 @@ async def accept(listener: socket.socket, doorkeeper: Doorkeeper, welcome: Calla
             await trio.sleep(_PAUSE)
 
 
+def accept_waiting(listener: socket.socket) -> list[tuple[socket.socket, Any]]:
+    """Those who wait now, without waiting for more."""
+    taken: list[tuple[socket.socket, Any]] = []
+    listener.setblocking(False)
+    with contextlib.suppress(OSError):  # nobody waits any more, or there is nothing to accept with
+        while True:
+            sock, peer = listener.accept()
+            sock.setblocking(False)
+            taken.append((sock, peer))
+    return taken
+
+
 def _answer(sock: socket.socket) -> None:
     """Without waiting for anything. The request is read first, as far as it is there: closing over unread bytes would reset."""
     sock.setblocking(False)

@@ -16,7 +16,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
-from .acceptor import TOO_MANY, Doorkeeper, accept
+from .acceptor import TOO_MANY, Doorkeeper, accept, accept_waiting
 from .edge_connection import Connection, Serving
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def open_edge(
     refused: Callable[[Refusal], None] = lambda _: None,
     plain: bool = True,
 ) -> AsyncIterator[None]:
-    """Serve an application on a listening socket; on leaving, accept no more and close what is idle.
+    """Serve an application on a listening socket; on leaving, accept only who waits already, and close what is idle.
 
     Args:
       listener: is closed at the end.
@@ -83,10 +83,14 @@ async def open_edge(
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(accept, listener, doorkeeper, welcome)
                 yield
+                served = frozenset(connections)
+                # Their handshake is done, so their clients take them for accepted; to close over them would be a reset.
+                for sock, peer in accept_waiting(listener):
+                    welcome(sock, peer)
                 accepting.cancel_scope.cancel()
         await context.terminated.set()
         leaving = True
-        for connection in connections:
+        for connection in connections & served:
             connection.stop()
         if connections:
             with trio.move_on_after(patience()):

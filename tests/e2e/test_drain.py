@@ -241,3 +241,20 @@ async def test_a_proxy_without_requests_ends_without_waiting(simulator: Simulato
     with trio.fail_after(PATIENCE):
         async with running_proxy(settings_for({"main": simulator}, drain=60.0), simulator):
             pass
+
+
+async def test_row_68_a_connection_that_nobody_had_accepted_yet_is_served_all_the_same(simulator: Simulator) -> None:
+    """For its client it stands: the kernel has said so."""
+    with trio.fail_after(PATIENCE):
+        async with open_proxy(settings_for({"main": simulator}, drain=60.0)) as proxy:
+            host, port = proxy.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+            sockets = [socket.create_connection((host, int(port))) for _ in range(40)]
+            for sock in sockets:
+                sock.sendall(request(asking("count:3", stream=True)))
+            # From here to the end of the block nothing waits, so nobody can have accepted them.
+    for sock in sockets:
+        with sock:
+            answer = sock.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer.lower()
+        assert b"[DONE]" in answer
