@@ -62,7 +62,7 @@ def settings_for(
 
 def upstream_of(simulator: Simulator, **fields: Any) -> UpstreamSettings:
     """A simulator as a configured upstream, with the canary for its key."""
-    return UpstreamSettings(base_url=simulator.base_url, **{"key": Secret(UPSTREAM_KEY), **fields})
+    return UpstreamSettings(**{"base_url": simulator.base_url, "key": Secret(UPSTREAM_KEY), **fields})
 
 
 def _table(upstream: Simulator | UpstreamSettings | str) -> UpstreamSettings:
