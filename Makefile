@@ -24,6 +24,7 @@ help:
 	@echo "make bench-micro    parser, detector, breaker, channel: microseconds per call"
 	@echo "make bench-scale    cost of a request and memory of a stream, from 1 to 5,000 open"
 	@echo "make profile        where the time goes: table and flame graph (ARGS=\"--scenario short --svg flame.svg\")"
+	@echo "make fuzz    the parser, the stream machine and both listeners under arbitrary input (ARGS=\"--minutes 60\")"
 	@echo "make eval    how often each shape of stutter is repaired, and that nothing else is touched"
 	@echo "make calibrate  the odds behind each weight of the detector, measured anew"
 	@echo "make lock    renew the hash-locked requirements"
@@ -71,6 +72,9 @@ bench-scale: $(VENV)/run.stamp
 
 profile: $(VENV)/run.stamp
 	$(BIN)/python -m bench.flame $(ARGS)
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.fuzz $(ARGS)
 
 eval: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.stutter_eval $(ARGS)

@@ -26,7 +26,7 @@ def create_app(services: Services) -> QuartTrio:
     Args:
       services: shared by all requests.
     """
-    app = QuartTrio(__name__)
+    app = QuartTrio(__name__, static_folder=None)
     # Quart's own limits (60 s) belong to pages; ours are in the settings.
     app.config.update(RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None)
     catalogue = ModelCatalogue(services)

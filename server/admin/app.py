@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 #: Largest request body, in bytes; they say `{"state": "..."}` or `{"percent": ...}`.
 _MOST_BODY: Final = 4096
 
+#: Both listeners, for those who generate clients and for schemathesis, which the tests hold them to it with.
+_DESCRIPTION: Final = Path(__file__).with_name("openapi.json")
+
 #: Probes of a container platform come by the container's address and without a key, and learn nothing but yes or no.
 _OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz"})
 
@@ -48,6 +52,7 @@ evenflow, admin listener; in a browser: {base}/dashboard
   curl {base}/rollout                 the engines side by side
   curl {base}/healthz                 200 while the process answers
   curl {base}/readyz                  200 while it takes new requests, else 503
+  curl {base}/openapi.json            this listener and the main one, described
 
   curl -X POST -H 'content-type: application/json' {base}/breaker/UPSTREAM/reset
   curl -X POST -H 'content-type: application/json' -d '{{"state": "forced_open"}}' {base}/breaker/UPSTREAM/force
@@ -170,6 +175,10 @@ def create_admin_app(
     @app.get("/readyz")
     async def readyz() -> Response:
         return _json({"status": "ready"}) if ready() else _error(503, "no new requests are taken now", "not_ready")
+
+    @app.get("/openapi.json")
+    async def describe() -> Response:
+        return Response(_DESCRIPTION.read_bytes(), content_type="application/json")
 
     @app.post("/breaker/<upstream>/reset")
     async def reset(upstream: str) -> Response:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from server.app import create_app
 from server.log import close_logging, configure_logging
 from server.settings import AdmissionSettings, EdgeSettings
 from server.simulator import Simulator, open_simulator
@@ -92,6 +93,11 @@ class LivingEdge:
             return [seen.popleft() for _ in range(len(seen))]
 
         return [(one.path, one.body) for one in trio.from_thread.run_sync(take, trio_token=self._token) if one.model != CANARY]
+
+    def routes(self) -> set[str]:
+        """The paths that the applications of both listeners know by themselves, as Werkzeug spells them."""
+        apps = create_app(self._running.proxy.services), self._running.proxy.admin.app
+        return {rule.rule for app in apps for rule in app.url_map.iter_rules()}  # type: ignore[union-attr]  # both are Quart's
 
     def failures(self) -> int:
         """Calls that count as failures of the upstream, within the breaker's window."""

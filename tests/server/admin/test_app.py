@@ -335,7 +335,7 @@ async def test_every_address_is_documented() -> None:
     async with listening() as admin:
         rules = list(admin.app.url_map.iter_rules())
     addresses = {(m, r.rule.replace("<", "{").replace(">", "}")) for r in rules for m in (r.methods or set()) - {"HEAD", "OPTIONS"}}
-    assert len(addresses) == 15
+    assert len(addresses) == 16
     assert all(f"| `{method} {path}` |" in documented for method, path in addresses)
 
 
