@@ -1,83 +1,96 @@
-"""The stutter detector's task: drives the StreamMachine and its one deadline.
+"""The stutter detector: drives the StreamMachine and its one deadline.
 
 All it decides is when to wait; what a stream does next is the machine's business.
+
+An item is looked at in the task of whoever sends it. Its own task only keeps the deadline, in one scope for as long as that holds: the
+next keep-alive, the idle timer move with every event, and a scope per event would cost more than the event. So the scope's deadline
+moves only forward in time, when something falls due earlier than it (an event is held); where the machine's has moved back in the
+meantime, the task wakes for nothing, once.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 if TYPE_CHECKING:
-    from trio import MemoryReceiveChannel, MemorySendChannel
-
     from .orders import Orders
     from .sansio.effects import Effects
     from .sansio.stream_machine import Item, StreamMachine
 
 
-class Nudge:
-    """Ends the detector's wait before the machine's deadline: the machine was told something from outside. Called without arguments."""
+class Pen(Protocol):
+    """What the detector needs of the writer."""
 
-    def __init__(self) -> None:
-        self._scope: trio.CancelScope | None = None
-
-    def __call__(self) -> None:
-        if self._scope is not None:
-            self._scope.cancel()
-
-    def waiting(self, deadline: float) -> trio.CancelScope:
-        """The scope of the next wait."""
-        self._scope = trio.CancelScope(deadline=deadline)
-        return self._scope
+    @property
+    def has_room(self) -> bool: ...
+    def put(self, effects: Effects) -> bool: ...
+    async def room(self) -> None: ...
 
 
-async def detect_stutter(
-    machine: StreamMachine, orders: Orders, nudge: Nudge, inbox: MemoryReceiveChannel[Item], outbox: MemorySendChannel[Effects]
-) -> None:
-    """Feed the machine until its stream ended: items as they come, `wake()` at its deadline.
+class Detector:
+    """Feeds the machine until its stream ended: items as they come, `wake()` at its deadline. An Outbox.
 
     Args:
-      orders: to the reader; closed at the end, which stops the reader.
-      nudge: whoever calls it has the machine woken at once.
-      outbox: to the writer; closed as soon as the stream's end was sent.
-
-    Closing: closes its channels. Cancellation: at any point.
+      orders: to the reader.
+      pen: the writer.
     """
-    with inbox, outbox:
+
+    def __init__(self, machine: StreamMachine, orders: Orders, pen: Pen) -> None:
+        self._machine = machine
+        self._orders = orders
+        self._pen = pen
+        self._scope = trio.CancelScope()  # of the task's wait
+        self._waiting = 0  # tasks that wait for the client
+        self._blocked_since = 0.0
+
+    async def send(self, item: Item) -> None:
+        machine = self._machine
+        effects = machine.receive(item, trio.current_time())
+        roomy = self._obey(effects)
+        if machine.ended:
+            self._scope.cancel()
+        elif (deadline := machine.deadline) < self._scope.deadline:
+            self._scope.deadline = deadline
+        if not roomy:
+            await self._room()
+
+    async def keep_deadline(self) -> None:
+        """Its task, until the stream ended.
+
+        Cancellation: at any point.
+        """
+        machine = self._machine
+        while not machine.ended:
+            with trio.CancelScope(deadline=machine.deadline) as self._scope:
+                await trio.sleep_forever()
+            if not self._pen.has_room:
+                await self._room()  # a client that takes nothing needs no keep-alive, and the upstream is not to blame
+                continue
+            self._obey(machine.wake(trio.current_time()))
+
+    def nudge(self) -> None:
+        """End the wait before the deadline: the machine was told something from outside."""
+        self._scope.cancel()
+
+    def _obey(self, effects: Effects) -> bool:
+        """Do as the machine says. Returns: whether the writer has room for more."""
+        if effects.order is not None:
+            self._orders.give(effects.order)
+        if effects.frames or effects.end is not None:
+            return self._pen.put(effects)
+        return True
+
+    async def _room(self) -> None:
+        """Wait for the client. Who sends and who wakes may both be here; the time is told once."""
+        if not self._waiting:
+            self._blocked_since = trio.current_time()
+        self._waiting += 1
         try:
-            while not machine.ended:
-                effects = await _next_effects(machine, nudge, inbox)
-                if effects.order is not None:
-                    orders.give(effects.order)
-                if effects.frames or effects.end is not None:
-                    await _send(effects, machine, outbox)
+            await self._pen.room()
         finally:
-            outbox.close()
-            if not machine.ended:
-                orders.close()
-        # What the reader still says concerns nobody; but leaving now would break the channel under it.
-        async for _ in inbox:
-            pass
-
-
-async def _next_effects(machine: StreamMachine, nudge: Nudge, inbox: MemoryReceiveChannel[Item]) -> Effects:
-    try:
-        return machine.receive(inbox.receive_nowait(), trio.current_time())
-    except (trio.WouldBlock, trio.EndOfChannel):
-        # A neighbour that was cancelled before us has closed its end; `receive` then finds that we are cancelled, too.
-        pass
-    with nudge.waiting(machine.deadline):
-        item = await inbox.receive()
-        return machine.receive(item, trio.current_time())
-    return machine.wake(trio.current_time())
-
-
-async def _send(effects: Effects, machine: StreamMachine, outbox: MemorySendChannel[Effects]) -> None:
-    try:
-        outbox.send_nowait(effects)
-    except (trio.WouldBlock, trio.BrokenResourceError):  # as above
-        began = trio.current_time()
-        await outbox.send(effects)
-        machine.client_blocked(trio.current_time() - began)
+            self._waiting -= 1
+            now = trio.current_time()
+            self._machine.client_blocked(now - self._blocked_since)
+            self._blocked_since = now

@@ -18,37 +18,26 @@ DRAIN_SECONDS: Final = 0.25
 
 
 class Orders:
-    """A channel of one order, and the scope that an order ends. The machine's task gives, the reader takes."""
+    """Room for one order, and the scope that an order ends. The machine's driver gives, the reader takes.
+
+    Attributes:
+      pending: an order lies there that the reader has not taken. Looked at for every read of every stream.
+    """
 
     def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[Order](1)
+        self.pending = False
+        self._order: Order | None = None
         self._scope: trio.CancelScope | None = None
         self._body_over = False
 
-    @property
-    def pending(self) -> bool:
-        """An order lies there that the reader has not taken; or none will ever come."""
-        statistics = self._receive.statistics()
-        return statistics.current_buffer_used > 0 or statistics.open_send_channels == 0
-
     def give(self, order: Order) -> None:
-        """Send an order, and end what the reader is waiting for. One that the reader has not taken yet is replaced: only the
+        """Leave an order, and end what the reader is waiting for. One that the reader has not taken yet is replaced: only the
         stream's total deadline can overtake an order so closely, and it calls everything off.
         """
-        try:
-            self._send.send_nowait(order)
-        except trio.WouldBlock:
-            self._receive.receive_nowait()
-            self._send.send_nowait(order)
+        self._order, self.pending = order, True
         if self._scope is not None:
             patience = DRAIN_SECONDS if isinstance(order, Finish) and order.fault is None and not self._body_over else 0.0
             self._scope.deadline = min(self._scope.deadline, trio.current_time() + patience)
-
-    def close(self) -> None:
-        """There will be no more orders; the reader takes that for Finish."""
-        self._send.close()
-        if self._scope is not None:
-            self._scope.cancel()
 
     def interrupting(self) -> trio.CancelScope:
         """A scope for the reader's waits; it ends when an order comes, or at once if one has come."""
@@ -66,7 +55,6 @@ class Orders:
 
     def take(self) -> Order:
         """The order that was given."""
-        try:
-            return self._receive.receive_nowait()
-        except trio.EndOfChannel:
-            return Finish(None)
+        order, self._order, self.pending = self._order, None, False
+        assert order is not None
+        return order

@@ -38,6 +38,24 @@ class Outlet(Protocol):
           ClientStalled: the client took nothing for `timers.client_stall`.
         """
 
+    def write_nowait(self, data: bytes) -> bool:
+        """Write body bytes as far as that needs no waiting.
+
+        Returns:
+          All of it is on its way. If not, the outlet keeps the rest, and `flush()` comes next.
+
+        Raises:
+          ClientGone: nothing more can be written.
+        """
+
+    async def flush(self) -> None:
+        """Wait until what `write_nowait` kept is on its way.
+
+        Raises:
+          ClientGone: nothing more can be written.
+          ClientStalled: the client took nothing for `timers.client_stall`.
+        """
+
     async def finish(self, data: bytes = b"") -> None:
         """Write the last body bytes, if there are any, end the body properly, and wait until that is on its way.
 

@@ -1,7 +1,6 @@
 """The parser: drives a ChunkParser, a fresh one per attempt.
 
-It has no reason of its own to wait; being sans-io the parser could be folded into the reader. It is a task so that parsing one
-read overlaps with waiting for the next.
+It has no reason of its own to wait, so it has no task: it runs in that of whoever sends it something, which is the reader.
 """
 
 from __future__ import annotations
@@ -12,29 +11,32 @@ from .sansio.chunk_parser import ChunkParser
 from .sansio.chunks import AttemptEnded, AttemptStarted
 
 if TYPE_CHECKING:
-    from trio import MemoryReceiveChannel, MemorySendChannel
-
+    from .outbox import Outbox
     from .reader import RawItem
     from .sansio.stream_machine import Item
 
 
-async def parse_chunks(max_event: int, inbox: MemoryReceiveChannel[RawItem], outbox: MemorySendChannel[Item]) -> None:
-    """Turn the bytes of each attempt into batches of chunks, one batch per network read; pass everything else on.
+class Parser:
+    """Turns the bytes of each attempt into batches of chunks, one batch per network read; passes everything else on. An Outbox.
 
     Args:
       max_event: bytes; a larger event is reported as Malformed(oversize).
-
-    Closing: closes both channels when its input ends. Cancellation: at any point.
+      outbox: the next stage.
     """
-    with inbox, outbox:
-        parser = ChunkParser(max_event)
-        async for item in inbox:
-            if isinstance(item, bytes):
-                if chunks := parser.feed(item):
-                    await outbox.send(chunks)
-                continue
-            if isinstance(item, AttemptStarted):
-                parser = ChunkParser(max_event)
-            elif isinstance(item, AttemptEnded) and (chunks := parser.close(clean=item.fault is None)):
-                await outbox.send(chunks)
-            await outbox.send(item)
+
+    def __init__(self, max_event: int, outbox: Outbox[Item]) -> None:
+        self._max_event = max_event
+        self._outbox = outbox
+        self._parser = ChunkParser(max_event)
+
+    async def send(self, item: RawItem) -> None:
+        if type(item) is bytes:
+            if chunks := self._parser.feed(item):
+                await self._outbox.send(chunks)
+            return
+        if isinstance(item, AttemptStarted):
+            self._parser = ChunkParser(self._max_event)
+        elif isinstance(item, AttemptEnded) and (chunks := self._parser.close(clean=item.fault is None)):
+            await self._outbox.send(chunks)
+        assert not isinstance(item, bytes)
+        await self._outbox.send(item)

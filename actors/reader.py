@@ -1,7 +1,7 @@
 """The reader: brings the attempts' bytes into the pipeline, and obeys the machine's orders.
 
 It never decides why a stream ends. Per attempt it sends AttemptStarted, the bytes, and one AttemptEnded unless the order came
-first; then it waits for the order. A closed order channel means Finish.
+first; then it waits for the order.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from .sansio.chunks import AttemptEnded, AttemptFailed, AttemptsExhausted, Attem
 from .sansio.effects import Finish, Order
 
 if TYPE_CHECKING:
-    from trio import MemorySendChannel
-
     from .attempts import Attempts
     from .orders import Orders
+    from .outbox import Outbox
     from .sansio.faults import Fault
     from .sansio.resume_plan import ResumePlan
 
@@ -27,7 +26,7 @@ RawItem: TypeAlias = bytes | AttemptStarted | AttemptFailed | AttemptEnded | Att
 DRAIN_BYTES: Final = 64 * 1024
 
 
-async def read_upstream(attempts: Attempts, orders: Orders, outbox: MemorySendChannel[RawItem]) -> None:
+async def read_upstream(attempts: Attempts, orders: Orders, outbox: Outbox[RawItem]) -> None:
     """Run attempts until the machine is satisfied or none is left.
 
     Args:
@@ -35,30 +34,29 @@ async def read_upstream(attempts: Attempts, orders: Orders, outbox: MemorySendCh
       orders: from the machine.
       outbox: to the parser.
 
-    Closing: closes its channel when it ends. Cancellation: at any point; the open attempt is closed and its permit given back.
+    Cancellation: at any point; the open attempt is closed and its permit given back.
     """
-    with outbox:
-        after: Fault | None = None
-        plan: ResumePlan | None = None
-        while True:
-            step: OpenAttempt | AttemptFailed | AttemptsExhausted | None = None
-            with orders.interrupting():
-                step = await attempts.advance(after, plan)
-            after = plan = None
-            if isinstance(step, OpenAttempt):
-                order = await _run(step, orders, outbox)
-                if isinstance(order, Finish):
-                    return
-                after, plan = order.fault, order.plan
-            elif step is None:
-                return  # the search was called off
-            else:
-                await outbox.send(step)
-                if isinstance(step, AttemptsExhausted):
-                    return
+    after: Fault | None = None
+    plan: ResumePlan | None = None
+    while True:
+        step: OpenAttempt | AttemptFailed | AttemptsExhausted | None = None
+        with orders.interrupting():
+            step = await attempts.advance(after, plan)
+        after = plan = None
+        if isinstance(step, OpenAttempt):
+            order = await _run(step, orders, outbox)
+            if isinstance(order, Finish):
+                return
+            after, plan = order.fault, order.plan
+        elif step is None:
+            return  # the search was called off
+        else:
+            await outbox.send(step)
+            if isinstance(step, AttemptsExhausted):
+                return
 
 
-async def _run(attempt: OpenAttempt, orders: Orders, outbox: MemorySendChannel[RawItem]) -> Order:
+async def _run(attempt: OpenAttempt, orders: Orders, outbox: Outbox[RawItem]) -> Order:
     """Copy one attempt until its order is there."""
     async with attempt:
         with orders.interrupting():
@@ -73,7 +71,7 @@ async def _run(attempt: OpenAttempt, orders: Orders, outbox: MemorySendChannel[R
         return order
 
 
-async def _copy(attempt: OpenAttempt, orders: Orders, outbox: MemorySendChannel[RawItem]) -> Fault | None:
+async def _copy(attempt: OpenAttempt, orders: Orders, outbox: Outbox[RawItem]) -> Fault | None:
     """Send the attempt's bytes on until its body ends, breaks, or has been read far enough beyond its early end."""
     surplus = 0
     try:

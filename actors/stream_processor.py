@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .detector import Nudge, detect_stutter
+from .detector import Detector
 from .errors import ClientGone
 from .orders import Orders
 from .outcome import End, Outcome, Party, Phase
-from .parser import parse_chunks
-from .reader import RawItem, read_upstream
+from .parser import Parser
+from .reader import read_upstream
 from .sansio.chunks import Weight
-from .sansio.effects import Complete, Effects, Failed
+from .sansio.effects import Complete, Failed
 from .sansio.faults import Fault, FaultKind
-from .sansio.stream_machine import Item, StreamMachine
 from .sansio.stream_state import words_of
-from .writer import Loss, Written, write_frames
+from .writer import Loss, Writer, Written
 
 if TYPE_CHECKING:
     from .attempts import Attempts
     from .outcome import Tally
     from .outlet import Outlet
+    from .sansio.stream_machine import StreamMachine
     from .writer import ResponseHeaders
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class StreamProcessor:
         self._headers = headers
         self._max_event = max_event
         self._tally = tally
-        self._nudge = Nudge()
+        self._detector: Detector | None = None
         self._scope = trio.CancelScope()
         self._left_at: float | None = None
         self._written = Written()
@@ -87,7 +87,8 @@ class StreamProcessor:
     def shut_down(self) -> None:
         """The process is about to end: the machine ends the stream behind what was read so far. Idempotent; harmless after the end."""
         self._machine.shut_down(trio.current_time())
-        self._nudge()
+        if self._detector is not None:
+            self._detector.nudge()
 
     async def run(self, outlet: Outlet) -> Outcome:
         """Run the stream's stages until its end.
@@ -117,22 +118,12 @@ class StreamProcessor:
 
     async def _run_stages(self, outlet: Outlet) -> None:
         orders = Orders()
-        raw_in, raw_out = trio.open_memory_channel[RawItem](1)
-        chunks_in, chunks_out = trio.open_memory_channel[Item](1)
-        effects_in, effects_out = trio.open_memory_channel[Effects](1)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(read_upstream, self._attempts, orders, raw_in)
-            nursery.start_soon(parse_chunks, self._max_event, raw_out, chunks_in)
-            nursery.start_soon(detect_stutter, self._machine, orders, self._nudge, chunks_out, effects_in)
-            nursery.start_soon(
-                write_frames,
-                effects_out,
-                outlet,
-                self._headers,
-                self._tally,
-                self._written,
-                self._scope,
-            )
+            writer = Writer(outlet, self._headers, self._tally, self._written, nursery=nursery, lose_client=self._scope)
+            self._detector = detector = Detector(self._machine, orders, writer)
+            nursery.start_soon(detector.keep_deadline)
+            await read_upstream(self._attempts, orders, Parser(self._max_event, detector))
+            assert self._machine.ended, "the reader left before the stream's end"
 
     async def _report_crash(self, outlet: Outlet, fault: Fault) -> None:
         """Tell the client, if what it has so far ends at a frame boundary."""

@@ -6,20 +6,23 @@ it. It refuses to know why.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from .errors import ClientGone, ClientStalled
 from .outlet import ResponseHead
-from .sansio.effects import Failed, Head
+from .sansio.effects import Effects, Failed, Head
 
 if TYPE_CHECKING:
-    from trio import CancelScope, MemoryReceiveChannel
+    from trio import CancelScope, Nursery
 
     from .outcome import Tally
     from .outlet import Outlet
-    from .sansio.effects import Complete, Effects
+    from .sansio.effects import Complete
     from .sansio.faults import Fault
 
 #: Bytes per write. An answer that is delivered whole leaves at once, and a slow client is judged by each piece, not by the sum.
@@ -85,65 +88,141 @@ class Written:
     end: Complete | Failed | None = None
 
 
-async def write_frames(
-    inbox: MemoryReceiveChannel[Effects],
-    outlet: Outlet,
-    headers: ResponseHeaders,
-    tally: Tally,
-    written: Written,
-    lose_client: CancelScope,
-) -> None:
-    """Write until the stream's end was written or the client is lost.
+class Writer:
+    """Writes until the stream's end was written or the client is lost.
+
+    What the outlet takes at once is written in the task of whoever puts it here. The head, the end, and whatever has to wait for the client
+    is written by a task of its own, which lives as long as there is such.
 
     Args:
+      nursery: of the stream; that task runs there.
       written: kept up to date.
       lose_client: cancelled when the client is lost; nothing upstream of a lost client has a purpose.
-
-    Closing: closes its channel; aborts the outlet if it could not finish. Cancellation: at any point; the outlet is aborted.
     """
-    with inbox:
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        headers: ResponseHeaders,
+        tally: Tally,
+        written: Written,
+        *,
+        nursery: Nursery,
+        lose_client: CancelScope,
+    ) -> None:
+        self._outlet = outlet
+        self._headers = headers
+        self._tally = tally
+        self._written = written
+        self._nursery = nursery
+        self._lose_client = lose_client
+        self._queue: deque[Effects] = deque()  # the first of them is being written
+        self._emptied: trio.Event | None = None
+
+    @property
+    def has_room(self) -> bool:
+        """`put` need not wait for anything before it."""
+        return len(self._queue) < 2
+
+    def put(self, effects: Effects) -> bool:
+        """Take what is to be written, at any time.
+
+        Returns:
+          False if `room()` has to be awaited before the next: the client is slower than the upstream.
+        """
+        if not self._queue:
+            if effects.head is None and effects.end is None and self._write_nowait(effects.frames):
+                return True
+            self._nursery.start_soon(self._write_queue)
+        self._queue.append(effects)
+        return self.has_room
+
+    async def room(self) -> None:
+        """Wait until everything was written."""
+        if self._queue:
+            if self._emptied is None:
+                self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    def _write_nowait(self, frames: list[bytes]) -> bool:
+        """Write it all, if it is not too much. False: nothing was written."""
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        if len(data) > _PIECE:
+            return False
+        written = self._written
+        written.busy = True
         try:
-            async for effects in inbox:
+            whole = self._outlet.write_nowait(data)
+        except ClientGone as loss:
+            self._lose(loss)
+            return True
+        except BaseException:
+            self._outlet.abort()
+            raise
+        self._tally.bytes_out += len(data)
+        if whole:
+            written.busy = False
+        else:  # the rest of it is waited for in its place
+            self._nursery.start_soon(self._write_queue)
+            self._queue.append(Effects())
+        return True
+
+    def _lose(self, loss: ClientGone) -> None:
+        self._written.loss = Loss.STALLED if isinstance(loss, ClientStalled) else Loss.GONE
+        self._outlet.abort()
+        self._lose_client.cancel()
+
+    async def _write_queue(self) -> None:
+        """The task: write what lies there, in order.
+
+        Cancellation: at any point; the outlet is aborted.
+        """
+        written = self._written
+        try:
+            if written.busy:
+                await self._outlet.flush()
+            while self._queue:
+                effects = self._queue[0]
                 written.busy = True
-                await _write(effects, outlet, headers, tally, written)
+                await self._write(effects)
                 written.busy = False
                 written.end = effects.end
+                self._queue.popleft()
+        except ClientGone as loss:
+            self._lose(loss)
+            return
+        except BaseException:
+            if written.busy:
+                self._outlet.abort()
+            raise
+        if self._emptied is not None:
+            self._emptied.set()
+            self._emptied = None
+
+    async def _write(self, effects: Effects) -> None:
+        head = self._headers.stream(effects.head) if effects.head is not None else None
+        data = b"".join(effects.frames)
+        if isinstance(effects.end, Failed):
+            if self._written.status or head is not None:
+                data += effects.end.fault.to_frame()
+            else:
+                head, data = self._headers.error(effects.end.fault, self._tally.attempts)
+        pieces = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
+        last = pieces.pop() if pieces and effects.end is not None else b""
+        if head is not None:
+            await self._start(head, pieces.pop(0) if pieces else b"")
+        for piece in pieces:
+            await self._outlet.write(piece)
+            self._tally.bytes_out += len(piece)
+        if effects.end is not None:
+            await self._outlet.finish(last)
+            self._tally.bytes_out += len(last)
+
+    async def _start(self, head: ResponseHead, data: bytes) -> None:
+        try:
+            await self._outlet.start(head, data)
         except ClientStalled:
-            written.loss = Loss.STALLED
-        except ClientGone:
-            written.loss = Loss.GONE
-        finally:
-            if written.end is None and (written.busy or written.loss is not None):
-                outlet.abort()
-        if written.loss is not None:
-            lose_client.cancel()
-
-
-async def _write(effects: Effects, outlet: Outlet, headers: ResponseHeaders, tally: Tally, written: Written) -> None:
-    head = headers.stream(effects.head) if effects.head is not None else None
-    data = b"".join(effects.frames)
-    if isinstance(effects.end, Failed):
-        if written.status or head is not None:
-            data += effects.end.fault.to_frame()
-        else:
-            head, data = headers.error(effects.end.fault, tally.attempts)
-    pieces = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
-    last = pieces.pop() if pieces and effects.end is not None else b""
-    if head is not None:
-        await _start(head, pieces.pop(0) if pieces else b"", outlet, tally, written)
-    for piece in pieces:
-        await outlet.write(piece)
-        tally.bytes_out += len(piece)
-    if effects.end is not None:
-        await outlet.finish(last)
-        tally.bytes_out += len(last)
-
-
-async def _start(head: ResponseHead, data: bytes, outlet: Outlet, tally: Tally, written: Written) -> None:
-    try:
-        await outlet.start(head, data)
-    except ClientStalled:
-        written.status = head.status
-        raise
-    written.status = head.status
-    tally.bytes_out += len(data)
+            self._written.status = head.status
+            raise
+        self._written.status = head.status
+        self._tally.bytes_out += len(data)

@@ -239,6 +239,20 @@ class Connection:
                 # since otherwise the kernel goes on offering what it has, megabytes, to a client that does not read.
                 self.cut(torn=True)
 
+    def transmit_nowait(self, data: bytes) -> int:
+        """Send as many bytes as the socket takes at once, and return how many.
+
+        Raises:
+          OSError: nothing more can be sent; the connection is closed.
+        """
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.cut(torn=True)
+            raise
+
     async def _transmit_rest(self, rest: memoryview, patience: float) -> int:
         length = len(rest)
         with trio.move_on_after(patience):

@@ -43,6 +43,9 @@ class Wire(Protocol):
         """Send all of it; the connection is closed if that is cancelled or fails. OSError is that nobody is there to take it,
         TimeoutError that it was not taken within so many seconds."""
 
+    def transmit_nowait(self, data: bytes) -> int:
+        """Send as many bytes as need no waiting, and return how many. Whatever is left is transmitted next. OSError as above."""
+
     def exchanged(self, *, keep: bool) -> None:
         """The response is complete; without `keep` the connection ends."""
 
@@ -225,13 +228,25 @@ class Exchange:
           TimeoutError: the client did not take them within so many seconds; the connection is closed.
           OSError: the client is gone; so is the connection.
         """
-        if self._chunked:
-            frame = b"%b%x\r\n%b\r\n" % (self._head, len(data), data) if data else self._head
-        else:
-            frame = self._head + self._due(data)
-        self._head = b""
-        if frame:
+        if frame := self._framed(data):
             await self._wire.transmit(frame, patience)
+
+    def write_nowait(self, data: bytes) -> bytes:
+        """The same as far as it needs no waiting.
+
+        Returns:
+          What is left, framed; `write_rest` comes next.
+
+        Raises:
+          OSError: the client is gone; the connection is closed.
+        """
+        frame = self._framed(data)
+        sent = self._wire.transmit_nowait(frame)
+        return b"" if sent == len(frame) else frame[sent:]
+
+    async def write_rest(self, rest: bytes, patience: float = math.inf) -> None:
+        """Write what `write_nowait` left. Raises: as `write` does."""
+        await self._wire.transmit(rest, patience)
 
     async def finish(self, data: bytes = b"", patience: float = math.inf) -> None:
         """Write the last body bytes and end the response; from then on the connection may serve its next request.
@@ -261,6 +276,15 @@ class Exchange:
         if not self._ended:
             self._end()
             self._wire.cut()
+
+    def _framed(self, data: bytes) -> bytes:
+        """Body bytes as they go out, behind the head if that is still here."""
+        if self._chunked:
+            frame = b"%b%x\r\n%b\r\n" % (self._head, len(data), data) if data else self._head
+        else:
+            frame = self._head + self._due(data)
+        self._head = b""
+        return frame
 
     def _due(self, data: bytes) -> bytes:
         """`data` as far as the response has a body at all."""

@@ -42,6 +42,7 @@ class PlainOutlet:
         self._exchange = exchange
         self._send = send
         self._stall = stall
+        self._kept = b""  # framed, and not written yet
 
     async def start(self, head: ResponseHead, data: bytes = b"") -> None:
         await self._send({"type": "http.response.start", "status": head.status, "headers": head.headers})
@@ -50,6 +51,20 @@ class PlainOutlet:
     async def write(self, data: bytes) -> None:
         try:
             await self._exchange.write(data, self._stall)
+        except OSError as exc:
+            raise self._loss(exc) from exc
+
+    def write_nowait(self, data: bytes) -> bool:
+        try:
+            self._kept = self._exchange.write_nowait(data)
+        except OSError as exc:
+            raise self._loss(exc) from exc
+        return not self._kept
+
+    async def flush(self) -> None:
+        kept, self._kept = self._kept, b""
+        try:
+            await self._exchange.write_rest(kept, self._stall)
         except OSError as exc:
             raise self._loss(exc) from exc
 
@@ -85,6 +100,7 @@ class AsgiOutlet:
         self._stall = stall
         self._handover, self._received = trio.open_memory_channel[Message](0)
         self._delivered = trio.Event()
+        self._kept: Message | None = None  # what could not be handed over at once
         self.ending = False  # the end of the body was handed over: from here on a disconnect is no loss
 
     async def deliver(self) -> None:
@@ -106,6 +122,22 @@ class AsgiOutlet:
 
     async def write(self, data: bytes) -> None:
         await self._hand_over({"type": "http.response.body", "body": data, "more_body": True})
+
+    def write_nowait(self, data: bytes) -> bool:
+        message: Message = {"type": "http.response.body", "body": data, "more_body": True}
+        try:
+            self._handover.send_nowait(message)
+        except trio.WouldBlock:
+            self._kept = message
+            return False
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ClientGone from exc
+        return True
+
+    async def flush(self) -> None:
+        if self._kept is not None:
+            message, self._kept = self._kept, None
+            await self._hand_over(message)
 
     async def finish(self, data: bytes = b"") -> None:
         self.ending = True

@@ -104,6 +104,7 @@ class FakeOutlet:
     finished: bool = False
     aborted: bool = False
     _dead: bool = False
+    _kept: bytes | None = None
     _readable: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -131,9 +132,24 @@ class FakeOutlet:
         assert self.head is not None, "body before head"
         assert data, "an empty write"
         await self._take(data)
-        self.body += data
-        self.writes.append(data)
-        self.times.append(trio.current_time())
+        self._note(data)
+
+    def write_nowait(self, data: bytes) -> bool:
+        assert self.head is not None, "body before head"
+        assert data, "an empty write"
+        assert self._kept is None, "a write before what the last one kept was flushed"
+        self._check(data)
+        if len(self.body) + len(data) > self.room:
+            self._kept, self._dead = data, True  # until it is flushed: a part of it may be out
+            return False
+        self._note(data)
+        return True
+
+    async def flush(self) -> None:
+        assert self._kept is not None, "nothing was kept"
+        data, self._kept, self._dead = self._kept, None, False
+        await self._take(data)
+        self._note(data)
 
     async def finish(self, data: bytes = b"") -> None:
         assert self.head is not None, "an end before the head"
@@ -147,15 +163,24 @@ class FakeOutlet:
         self.aborted = True
         self._dead = True
 
-    async def _take(self, data: bytes) -> None:
+    def _note(self, data: bytes) -> None:
+        self.body += data
+        self.writes.append(data)
+        self.times.append(trio.current_time())
+
+    def _check(self, data: bytes) -> None:
         assert not self._dead, "used after it died"
         assert not self.finished, "used after its end"
         if self.crash is not None:
             crash, self.crash = self.crash, None
             raise crash
-        self._dead = True  # until this call is through: a cancelled write leaves it dead
         if len(self.body) + len(data) > self.gone_after:
+            self._dead = True
             raise ClientGone
+
+    async def _take(self, data: bytes) -> None:
+        self._check(data)
+        self._dead = True  # until this call is through: a cancelled write leaves it dead
         if len(self.body) + len(data) > self.room:
             with trio.move_on_after(self.stall) as patience:
                 await self._readable.wait()

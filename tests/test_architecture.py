@@ -123,7 +123,7 @@ def test_the_rules_would_notice() -> None:
         ("server.simulator.wire", "actors"),
     ]:
         assert not is_allowed(importer, imported), (importer, imported)
-    assert {"trio", "actors.sansio.effects", "actors.attempts"} <= IMPORTS["actors.reader"]  # relative ones and those for typing, too
+    assert {"trio", "actors.sansio.effects", "actors.outlet"} <= IMPORTS["actors.writer"]  # relative ones and those for typing, too
     assert "server.simulator.streams" in IMPORTS["server.simulator.faults"]
 
 

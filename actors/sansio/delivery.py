@@ -55,6 +55,10 @@ class Delivery:
         self._tally.keepalives += 1
         self._write(KEEP_ALIVE, now, effects)
 
+    def client_blocked(self, seconds: float) -> None:
+        """The client took so long for what it has: it heard of us until now."""
+        self._last_write += seconds
+
     def deliver(self, frame: bytes, now: float, effects: Effects) -> None:
         """A frame of the answer."""
         if self._kept is None:

@@ -216,8 +216,9 @@ class StreamMachine:
         self._shut_down_at = min(self._shut_down_at, now)
 
     def client_blocked(self, seconds: float) -> None:
-        """The client took nothing for so long: that time is not the upstream's silence."""
+        """The client took nothing for so long: that time is neither the upstream's silence nor ours."""
         self._last_token += seconds
+        self._delivery.client_blocked(seconds)
 
     def abandon(self, now: float) -> None:
         """Nobody waits for this stream any more: what was counted so far is told. Idempotent, harmless after the end."""

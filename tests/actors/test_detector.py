@@ -1,10 +1,11 @@
-"""The detector's task: feeds the machine, keeps its deadline, passes on what it asks for."""
+"""The detector: feeds the machine, keeps its deadline, passes on what it asks for."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,18 +13,20 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Complete, Failed, Fault, FaultKind, StreamMachine, StreamPolicy, Tally
-from actors.detector import Nudge, detect_stutter
+from actors.detector import Detector
 from actors.orders import Orders
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import AttemptEnded, AttemptsExhausted, AttemptStarted
 from actors.sansio.delivery import KEEP_ALIVE
-from actors.sansio.effects import Effects, Finish, Resume
-from actors.sansio.stream_machine import Item
+from actors.sansio.effects import Finish, Resume
 
 from ..fakes import DONE, content, plain_buffer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from actors.sansio.effects import Effects
+    from actors.sansio.stream_machine import Item
 
 CUT = Fault(FaultKind.DISCONNECTED, "reset", upstream="a")
 
@@ -33,148 +36,233 @@ def chunks(*blocks: bytes) -> Item:
 
 
 @dataclass
+class Page:
+    """A writer that takes everything, unless it is blocked."""
+
+    written: deque[tuple[Effects, float]] = field(default_factory=deque)
+    blocked: bool = False
+    _free: trio.Event = field(default_factory=trio.Event)
+    _came: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def has_room(self) -> bool:
+        return not self.blocked
+
+    def put(self, effects: Effects) -> bool:
+        self.written.append((effects, trio.current_time()))
+        self._came.set()
+        return self.has_room
+
+    async def room(self) -> None:
+        if self.blocked:
+            await self._free.wait()
+
+    def unblock(self) -> None:
+        self.blocked = False
+        self._free.set()
+
+    async def next(self) -> tuple[Effects, float]:
+        """The next effects, and when they came."""
+        while not self.written:
+            self._came = trio.Event()
+            await self._came.wait()
+        return self.written.popleft()
+
+    async def frames(self) -> list[bytes]:
+        return (await self.next())[0].frames
+
+
+@dataclass
 class Detecting:
-    """A detector that runs, between a test that plays the parser and one that plays the writer."""
+    """A detector that runs, between a test that plays the parser and a page."""
 
     machine: StreamMachine
     orders: Orders
-    items: trio.MemorySendChannel[Item]
-    effects: trio.MemoryReceiveChannel[Effects]
+    page: Page
+    detector: Detector
     nursery: trio.Nursery
 
-    async def start(self, idle: float = math.inf) -> None:
-        await self.items.send(AttemptStarted(1, "a", (), idle))
+    async def send(self, item: Item) -> None:
+        await self.detector.send(item)
 
-    async def frames(self) -> list[bytes]:
-        return (await self.effects.receive()).frames
+    async def start(self, idle: float = math.inf) -> None:
+        await self.send(AttemptStarted(1, "a", (), idle))
 
 
 @asynccontextmanager
-async def detecting(policy: StreamPolicy | None = None, *, slots: int = 1) -> AsyncIterator[Detecting]:
+async def detecting(policy: StreamPolicy | None = None) -> AsyncIterator[Detecting]:
     machine = StreamMachine(policy or StreamPolicy(), plain_buffer, Tally(), trio.current_time())
-    orders = Orders()
-    items, inbox = trio.open_memory_channel[Item](1)
-    outbox, effects = trio.open_memory_channel[Effects](slots)
+    orders, page = Orders(), Page()
+    detector = Detector(machine, orders, page)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(detect_stutter, machine, orders, Nudge(), inbox, outbox)
-        yield Detecting(machine, orders, items, effects, nursery)
+        nursery.start_soon(detector.keep_deadline)
+        yield Detecting(machine, orders, page, detector, nursery)
 
 
 async def test_it_passes_on_what_the_machine_asks_for_and_ends_with_the_stream() -> None:
+    with trio.fail_after(1):
+        async with detecting() as detector:
+            await detector.start()
+            await detector.send(chunks(content("Hello")))
+            assert await detector.page.frames() == [content("Hello")]
+            await detector.send(chunks(DONE))
+            last, _ = await detector.page.next()
+            assert (last.frames, last.end) == ([DONE], Complete())
+            assert detector.orders.take() == Finish(None)
+            await detector.send(chunks(content("what the reader still says")))  # it is taken, and concerns nobody
+            assert not detector.page.written
+
+
+async def test_a_stream_that_ends_before_its_task_has_begun() -> None:
+    machine, page = StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), Page()
+    detector = Detector(machine, Orders(), page)
+    await detector.send(AttemptsExhausted(CUT))
+    with trio.fail_after(1):
+        await detector.keep_deadline()
+
+
+async def test_an_item_is_looked_at_by_its_sender_without_a_checkpoint() -> None:
     async with detecting() as detector:
-        await detector.start()
-        await detector.items.send(chunks(content("Hello")))
-        assert await detector.frames() == [content("Hello")]
-        await detector.items.send(chunks(DONE))
-        last = await detector.effects.receive()
-        assert (last.frames, last.end) == ([DONE], Complete())
-        assert detector.orders.take() == Finish(None)
-        with pytest.raises(trio.EndOfChannel):
-            await detector.effects.receive()
-        await detector.items.send(chunks(content("what the reader still says")))  # it is taken, and concerns nobody
-        detector.items.close()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await detector.start()
+            await detector.send(chunks(content("Hello")))
+            assert detector.page.written
+        assert not scope.cancelled_caught
+        detector.nursery.cancel_scope.cancel()
+
+
+# ---- the deadline -------------------------------------------------------------------------------------------------------
 
 
 async def test_its_deadline_is_kept_while_nothing_comes(autojump_clock: MockClock) -> None:
     async with detecting(StreamPolicy(keepalive_after=15.0, keepalive_interval=10.0)) as detector:
         began = trio.current_time()
-        assert await detector.frames() == [KEEP_ALIVE]
-        assert trio.current_time() - began == pytest.approx(15.0)
-        assert await detector.frames() == [KEEP_ALIVE]
-        assert trio.current_time() - began == pytest.approx(25.0)
+        for due in (15.0, 25.0, 35.0):
+            effects, at = await detector.page.next()
+            assert effects.frames == [KEEP_ALIVE]
+            assert at - began == pytest.approx(due)
+        detector.nursery.cancel_scope.cancel()
+
+
+async def test_events_put_a_keep_alive_off_without_moving_it_each_time(autojump_clock: MockClock) -> None:
+    async with detecting(StreamPolicy(keepalive_after=15.0, keepalive_interval=15.0)) as detector:
+        await detector.start()
+        for number in range(40):  # 20 s in all
+            await detector.send(chunks(content(f"{number} ")))
+            await trio.sleep(0.5)
+        assert KEEP_ALIVE not in [frame for effects, _ in detector.page.written for frame in effects.frames]
+        detector.page.written.clear()
+        last = trio.current_time() - 0.5
+        effects, at = await detector.page.next()
+        assert effects.frames == [KEEP_ALIVE]
+        assert at - last == pytest.approx(15.0)
         detector.nursery.cancel_scope.cancel()
 
 
 async def test_a_held_event_leaves_at_its_age(autojump_clock: MockClock) -> None:
     async with detecting() as detector:
         await detector.start()
-        await detector.items.send(chunks(content("Hello"), content("Hello")))
-        assert await detector.frames() == [content("Hello")]
+        await detector.send(chunks(content("Hello"), content("Hello")))
+        assert await detector.page.frames() == [content("Hello")]
         began = trio.current_time()
-        assert await detector.frames() == [content("Hello")]
+        assert await detector.page.frames() == [content("Hello")]
         assert trio.current_time() - began == pytest.approx(0.4)
         detector.nursery.cancel_scope.cancel()
 
 
+async def test_hold_after_hold_none_is_ever_longer_than_its_limit(autojump_clock: MockClock) -> None:
+    """Each begins when the last one's deadline still stands, at many distances from it."""
+    async with detecting() as detector:
+        await detector.start()
+        await detector.send(chunks(content("begin ")))
+        for number in range(30):
+            word = content(f"word{number} ")
+            await detector.send(chunks(content(f"a{number} "), content(f"b{number} "), word, word))  # the last one is held
+            held_at = trio.current_time()
+            detector.page.written.clear()
+            effects, at = await detector.page.next()
+            assert effects.frames == [word]
+            assert at - held_at == pytest.approx(0.4)
+            await trio.sleep(0.013 * number)
+        detector.nursery.cancel_scope.cancel()
+
+
+async def test_a_nudge_wakes_it_at_once() -> None:
+    async with detecting() as detector:
+        await detector.start()
+        await wait_all_tasks_blocked()
+        detector.machine.shut_down(trio.current_time())
+        detector.detector.nudge()
+        with trio.fail_after(1):
+            effects, _ = await detector.page.next()
+        assert isinstance(effects.end, Failed)
+        assert effects.end.fault.kind is FaultKind.SHUTDOWN
+
+
+# ---- a slow client ------------------------------------------------------------------------------------------------------
+
+
 async def test_a_slow_client_is_not_blamed_on_the_upstream(autojump_clock: MockClock) -> None:
-    async with detecting(StreamPolicy(keepalive_after=math.inf, keepalive_interval=math.inf), slots=0) as detector:
+    async with detecting(StreamPolicy(keepalive_after=math.inf, keepalive_interval=math.inf)) as detector:
         await detector.start(idle=10.0)
-        await detector.items.send(chunks(content("Hello")))
-        await trio.sleep(60.0)  # the writer takes nothing
+        detector.page.blocked = True
+        detector.nursery.start_soon(detector.send, chunks(content("Hello")))
+        await trio.sleep(60.0)  # the writer has no room: both tasks wait for it
+        assert await detector.page.frames() == [content("Hello")]
+        assert not detector.page.written
+        detector.page.unblock()
         began = trio.current_time()
-        assert await detector.frames() == [content("Hello")]
-        end = (await detector.effects.receive()).end
-        assert isinstance(end, Failed)
-        assert end.fault.kind is FaultKind.IDLE_TIMEOUT
-        assert trio.current_time() - began == pytest.approx(10.0)
-        detector.items.close()
+        effects, at = await detector.page.next()
+        assert isinstance(effects.end, Failed)
+        assert effects.end.fault.kind is FaultKind.IDLE_TIMEOUT
+        assert at - began == pytest.approx(10.0)
+
+
+async def test_a_slow_client_gets_no_keep_alive_behind_what_it_has_not_taken(autojump_clock: MockClock) -> None:
+    async with detecting(StreamPolicy(keepalive_after=15.0, keepalive_interval=15.0)) as detector:
+        await detector.start()
+        detector.page.blocked = True
+        detector.nursery.start_soon(detector.send, chunks(content("Hello")))
+        await trio.sleep(100.0)
+        detector.page.unblock()
+        began = trio.current_time()
+        assert await detector.page.frames() == [content("Hello")]
+        effects, at = await detector.page.next()
+        assert effects.frames == [KEEP_ALIVE]
+        assert at - began == pytest.approx(15.0)
+        detector.nursery.cancel_scope.cancel()
+
+
+# ---- orders -------------------------------------------------------------------------------------------------------------
 
 
 async def test_an_order_goes_to_the_reader_before_the_client_has_taken_the_frames() -> None:
-    async with detecting(slots=0) as detector:
+    async with detecting() as detector:
         await detector.start()
-        await detector.items.send(chunks(content("Hello"), DONE))
+        detector.page.blocked = True
+        detector.nursery.start_soon(detector.send, chunks(content("Hello"), DONE))
         await wait_all_tasks_blocked()
         assert detector.orders.pending
-        assert (await detector.effects.receive()).end == Complete()
-        detector.items.close()
+        assert (await detector.page.next())[0].end == Complete()
+        detector.page.unblock()
 
 
 async def test_an_attempt_that_can_be_thrown_away_is_ordered_anew() -> None:
     async with detecting() as detector:
         await detector.start()
-        await detector.items.send(AttemptEnded(1, CUT))
-        await wait_all_tasks_blocked()
+        await detector.send(AttemptEnded(1, CUT))
         assert detector.orders.take() == Resume(CUT, replay=False)
-        await detector.items.send(AttemptsExhausted(CUT))
-        assert (await detector.effects.receive()).end == Failed(CUT)
-        detector.items.close()
+        await detector.send(AttemptsExhausted(CUT))
+        assert (await detector.page.next())[0].end == Failed(CUT)
 
 
-async def test_its_input_closes_before_the_stream_ended() -> None:
-    """Only a crashed or cancelled neighbour does that: it is no ordinary end, and the reader is let go."""
-    orders = Orders()
-    items, inbox = trio.open_memory_channel[Item](1)
-    outbox, effects = trio.open_memory_channel[Effects](1)
-    items.close()
-    with pytest.raises(trio.EndOfChannel):
-        await detect_stutter(StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), orders, Nudge(), inbox, outbox)
-    assert orders.pending
-    with pytest.raises(trio.EndOfChannel):
-        effects.receive_nowait()
-
-
-async def test_its_consumer_leaves() -> None:
-    orders = Orders()
-    items, inbox = trio.open_memory_channel[Item](2)
-    outbox, effects = trio.open_memory_channel[Effects](1)
-    effects.close()
-    items.send_nowait(AttemptStarted(1, "a", (), math.inf))
-    items.send_nowait(chunks(content("Hello")))
-    with pytest.raises(trio.BrokenResourceError):
-        await detect_stutter(StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), orders, Nudge(), inbox, outbox)
-    assert orders.pending
-
-
-@pytest.mark.parametrize("slots", [0, 1])
-async def test_it_is_cancelled_while_it_waits(slots: int) -> None:
-    async with detecting(slots=slots) as detector:
-        await detector.start()
-        await detector.items.send(chunks(content("Hello")))  # without a slot it waits for the writer, else for the parser
-        await wait_all_tasks_blocked()
-        detector.nursery.cancel_scope.cancel()
-    assert detector.orders.pending
-
-
-@pytest.mark.parametrize("neighbour", ["parser", "writer"])
-async def test_a_neighbour_that_was_cancelled_first_is_no_crash(neighbour: str) -> None:
-    """All stages are cancelled together; whichever runs first closes its channels under the others, who could go on."""
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_it_is_cancelled_while_it_waits(blocked: bool) -> None:
     async with detecting() as detector:
         await detector.start()
+        detector.page.blocked = blocked
+        detector.nursery.start_soon(detector.send, chunks(content("Hello")))
         await wait_all_tasks_blocked()
-        await detector.items.send(chunks(content("Hello")))
         detector.nursery.cancel_scope.cancel()
-        if neighbour == "parser":
-            detector.items.close()
-        else:
-            detector.effects.close()
+    assert [effects.frames for effects, _ in detector.page.written] == [[content("Hello")]]  # what was sent was taken

@@ -78,24 +78,6 @@ async def test_a_second_order_replaces_one_that_was_not_taken() -> None:
     assert not orders.pending
 
 
-async def test_closing_means_finish_now_and_ever_after() -> None:
-    orders = Orders()
-    async with trio.open_nursery() as nursery:
-
-        @nursery.start_soon
-        async def wait() -> None:
-            with orders.interrupting():
-                await trio.sleep_forever()
-            assert orders.take() == Finish(None)
-
-        await wait_all_tasks_blocked()
-        orders.close()
-    with orders.interrupting():
-        await trio.sleep_forever()
-    assert orders.pending
-    orders.close()
-
-
 async def test_whoever_is_cancelled_from_outside_while_an_order_lies_there_stays_cancelled() -> None:
     orders = Orders()
     orders.give(Finish(None))

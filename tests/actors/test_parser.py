@@ -1,33 +1,35 @@
-"""The parser's task: bytes of one attempt become chunks, everything else passes in its place."""
+"""The parser: bytes of one attempt become chunks, everything else passes in its place."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from actors import Fault, FaultKind
-from actors.parser import parse_chunks
-from actors.reader import RawItem
+from actors.parser import Parser
 from actors.sansio.chunks import AttemptEnded, AttemptFailed, AttemptsExhausted, AttemptStarted, Done, Event, Malformed
 from actors.sansio.stream_machine import Item
 
 from ..fakes import DONE, content
+
+if TYPE_CHECKING:
+    from actors.reader import RawItem
 
 CUT = Fault(FaultKind.DISCONNECTED, "reset")
 START = AttemptStarted(1, "a", (), math.inf)
 
 
 async def parsed(*items: RawItem, max_event: int = 1 << 20) -> list[Item]:
-    to_parser, raw = trio.open_memory_channel[RawItem](math.inf)
     chunks, from_parser = trio.open_memory_channel[Item](math.inf)
+    parser = Parser(max_event, chunks)
     for item in items:
-        to_parser.send_nowait(item)
-    to_parser.close()
-    await parse_chunks(max_event, raw, chunks)
-    return [item async for item in from_parser]  # ends: the parser has closed its end
+        await parser.send(item)
+    chunks.close()
+    return [item async for item in from_parser]
 
 
 async def test_one_read_becomes_one_batch_in_its_place() -> None:
@@ -68,37 +70,28 @@ async def test_an_event_beyond_the_limit_is_reported() -> None:
     assert isinstance(items[1][0], Malformed)
 
 
-async def test_its_input_closes() -> None:
+async def test_what_is_no_chunk_passes() -> None:
     assert await parsed() == []
     assert await parsed(AttemptsExhausted(CUT)) == [AttemptsExhausted(CUT)]
 
 
-async def test_its_consumer_leaves() -> None:
-    to_parser, raw = trio.open_memory_channel[RawItem](1)
+async def test_a_bug_in_the_next_stage_is_the_senders() -> None:
     chunks, from_parser = trio.open_memory_channel[Item](0)
-    async with trio.open_nursery() as nursery:
-
-        @nursery.start_soon
-        async def run() -> None:
-            with pytest.raises(trio.BrokenResourceError):  # a bug in the consumer, or cancellation: no ordinary end
-                await parse_chunks(100, raw, chunks)
-
-        await to_parser.send(DONE)
-        await wait_all_tasks_blocked()
-        from_parser.close()
+    from_parser.close()
     with pytest.raises(trio.BrokenResourceError):
-        to_parser.send_nowait(DONE)
+        await Parser(100, chunks).send(DONE)
 
 
-async def test_it_is_cancelled_while_nobody_takes_what_it_has() -> None:
-    to_parser, raw = trio.open_memory_channel[RawItem](1)
+async def test_it_waits_for_the_next_stage_and_loses_nothing_when_that_is_cancelled() -> None:
     chunks, from_parser = trio.open_memory_channel[Item](0)
+    parser = Parser(1000, chunks)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(parse_chunks, 100, raw, chunks)
-        await to_parser.send(DONE)
+        nursery.start_soon(parser.send, content("a") + content("b")[:30])
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    with pytest.raises(trio.EndOfChannel):
-        from_parser.receive_nowait()
-    with pytest.raises(trio.BrokenResourceError):
-        to_parser.send_nowait(DONE)
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(parser.send, content("b")[30:])
+            batch = await from_parser.receive()
+    assert isinstance(batch, list)
+    assert [chunk.raw for chunk in batch] == [content("b")]  # what began before the wait is complete

@@ -50,7 +50,12 @@ async def reading(attempts: FakeAttempts) -> AsyncIterator[Reading]:
     send, receive = trio.open_memory_channel[RawItem](1)
     with trio.fail_after(60):  # whatever the script, the reader ends
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(read_upstream, attempts.as_attempts, orders, send)
+
+            @nursery.start_soon
+            async def read() -> None:
+                with send:
+                    await read_upstream(attempts.as_attempts, orders, send)
+
             with receive:
                 yield Reading(orders, receive, nursery.cancel_scope)
 
@@ -179,19 +184,7 @@ async def test_an_order_ends_the_search_for_an_attempt(autojump_clock: MockClock
         assert await reader.rest() == []
 
 
-# ---- its input closes, its consumer leaves, it is cancelled -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("script", [(Silence(),), (FakeResponse(b"one", Silence()),)], ids=["searching", "reading"])
-async def test_closed_orders_mean_finish(script: tuple[FakeResponse | Silence, ...], autojump_clock: MockClock) -> None:
-    attempts = attempts_of(*script)
-    async with reading(attempts) as reader:
-        if attempts.responses:
-            await reader.next(2)
-        await wait_all_tasks_blocked()
-        reader.orders.close()
-        assert await reader.rest() == []
-    assert attempts.all_given_back()
+# ---- its consumer leaves, it is cancelled -------------------------------------------------------------------------------------
 
 
 async def test_its_consumer_leaves() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -11,9 +12,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Complete, Failed, Fault, FaultKind, ResponseHead, ResponseHeaders, Tally
 from actors.sansio.effects import Effects, Head
-from actors.writer import Loss, Written, write_frames
+from actors.writer import Loss, Writer, Written
 
 from ..fakes import DONE, FakeOutlet, content
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 HELLO = content("Hello")
 FAULT = Fault(FaultKind.SERVER_ERROR, "upstream 'a' answered 503: busy", 503, "a", retry_after=1.2)
@@ -29,18 +33,18 @@ class Writing:
         self.written = Written()
         self.tally = Tally(attempts=3)
         self.lost = trio.CancelScope()
-        self.effects, self._inbox = trio.open_memory_channel[Effects](math.inf)
+
+    def writer(self, nursery: trio.Nursery) -> Writer:
+        return Writer(self.outlet, HEADERS, self.tally, self.written, nursery=nursery, lose_client=self.lost)
 
     async def run(self, *effects: Effects) -> None:
-        """Write these and whatever else lies there, until the channel closes."""
-        for one in effects:
-            self.effects.send_nowait(one)
-        self.effects.close()
-        await self.follow()
-
-    async def follow(self) -> None:
-        await write_frames(self._inbox, self.outlet, HEADERS, self.tally, self.written, self.lost)
-        assert not self._inbox.statistics().open_receive_channels
+        """Write these, each when there is room for it, and let the writer come to rest."""
+        with self.lost:
+            async with trio.open_nursery() as nursery:
+                writer = self.writer(nursery)
+                for one in effects:
+                    if not writer.put(one):
+                        await writer.room()
 
 
 async def test_a_stream_is_a_head_frames_and_an_end() -> None:
@@ -133,10 +137,10 @@ async def test_the_client_takes_nothing(autojump_clock: MockClock) -> None:
 
 async def test_it_is_cancelled_inside_a_write() -> None:
     writing = Writing(FakeOutlet(room=len(HELLO)))
-    writing.effects.send_nowait(START)
-    writing.effects.send_nowait(Effects(frames=[HELLO]))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(writing.follow)
+        writer = writing.writer(nursery)
+        writer.put(START)
+        writer.put(Effects(frames=[HELLO]))
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert writing.outlet.aborted  # part of the write may be out
@@ -146,9 +150,8 @@ async def test_it_is_cancelled_inside_a_write() -> None:
 
 async def test_it_is_cancelled_between_two_writes() -> None:
     writing = Writing(FakeOutlet())
-    writing.effects.send_nowait(START)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(writing.follow)
+        writing.writer(nursery).put(START)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert not writing.outlet.aborted
@@ -157,10 +160,106 @@ async def test_it_is_cancelled_between_two_writes() -> None:
 
 async def test_a_bug_in_the_outlet_is_loud_and_leaves_it_dead() -> None:
     writing = Writing(FakeOutlet(crash=RuntimeError("bug")))
-    with pytest.raises(RuntimeError, match="bug"):
+    with pytest.raises(ExceptionGroup, check=lambda group: "bug" in str(group.exceptions[0])):
         await writing.run(START)
     assert writing.outlet.aborted
     assert not writing.lost.cancel_called
+
+
+# ---- what needs no task -------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def started(outlet: FakeOutlet) -> AsyncIterator[tuple[Writing, Writer, trio.Nursery]]:
+    """A writer that has written START and rests."""
+    writing = Writing(outlet)
+    async with trio.open_nursery() as nursery:
+        writer = writing.writer(nursery)
+        writer.put(START)
+        await writer.room()
+        await wait_all_tasks_blocked()
+        yield writing, writer, nursery
+
+
+async def test_what_the_client_takes_at_once_is_written_at_once() -> None:
+    async with started(FakeOutlet()) as (writing, writer, nursery):
+        assert writer.put(Effects(frames=[HELLO, HELLO]))
+        assert writing.outlet.writes == [HELLO, HELLO * 2]
+        assert not nursery.child_tasks
+        assert writer.has_room
+        assert not writing.written.busy
+        assert writing.tally.bytes_out == len(HELLO * 3)
+
+
+async def test_what_it_does_not_take_is_waited_for_and_nothing_overtakes_it() -> None:
+    async with started(FakeOutlet(room=len(HELLO))) as (writing, writer, _nursery):
+        second, third, last = content("second"), content("third"), Effects(frames=[DONE], end=Complete())
+        assert writer.put(Effects(frames=[second]))  # one may be on its way
+        assert writing.written.busy
+        assert not writer.put(Effects(frames=[third]))
+        assert not writer.put(last)  # who does not wait is served all the same
+        await wait_all_tasks_blocked()
+        assert writing.outlet.writes == [HELLO]
+        writing.outlet.read_on()
+        await writer.room()
+        assert writer.has_room
+    assert writing.outlet.body == HELLO + second + third + DONE
+    assert writing.written == Written(status=200, end=Complete())
+    assert writing.tally.bytes_out == len(writing.outlet.body)
+
+
+async def test_two_may_wait_for_room() -> None:
+    async with started(FakeOutlet(room=len(HELLO))) as (writing, writer, nursery):
+        writer.put(Effects(frames=[HELLO]))
+        nursery.start_soon(writer.room)
+        nursery.start_soon(writer.room)
+        await wait_all_tasks_blocked()
+        writing.outlet.read_on()
+        with trio.fail_after(1):
+            await writer.room()
+
+
+async def test_a_client_that_is_gone_is_found_at_once() -> None:
+    async with started(FakeOutlet(gone_after=len(HELLO))) as (writing, writer, nursery):
+        writer.put(Effects(frames=[HELLO]))
+        assert writing.written.loss is Loss.GONE
+        assert writing.outlet.aborted
+        assert writing.lost.cancel_called
+        assert not nursery.child_tasks
+
+
+async def test_a_bug_in_a_write_at_once_is_the_senders_and_leaves_the_outlet_dead() -> None:
+    async with started(FakeOutlet()) as (writing, writer, _):
+        writing.outlet.crash = RuntimeError("bug")
+        with pytest.raises(RuntimeError, match="bug"):
+            writer.put(Effects(frames=[HELLO]))
+        assert writing.outlet.aborted
+        assert writing.written.busy
+
+
+async def test_it_is_cancelled_while_a_part_is_out(autojump_clock: MockClock) -> None:
+    for steps in range(3):
+        async with started(FakeOutlet(room=len(HELLO))) as (writing, writer, nursery):
+            writer.put(Effects(frames=[HELLO]))
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        assert writing.outlet.aborted
+        assert writing.written.loss is None
+
+
+async def test_a_client_that_stalls_on_the_rest_is_given_up(autojump_clock: MockClock) -> None:
+    async with started(FakeOutlet(room=len(HELLO), stall=30.0)) as (writing, writer, _nursery):
+        began = trio.current_time()
+        writer.put(Effects(frames=[HELLO]))
+        with writing.lost:
+            await writer.room()
+        assert trio.current_time() - began == pytest.approx(30.0)
+        assert writing.written.loss is Loss.STALLED
+        assert writing.outlet.aborted
+
+
+# ---- calls are joined ---------------------------------------------------------------------------------------------------
 
 
 async def test_the_first_bytes_leave_with_the_head_and_the_last_with_the_end(autojump_clock: MockClock) -> None:
@@ -172,6 +271,10 @@ async def test_the_first_bytes_leave_with_the_head_and_the_last_with_the_end(aut
 
         async def write(self, data: bytes) -> None:
             calls.append(("write", data))
+
+        def write_nowait(self, data: bytes) -> bool:
+            calls.append(("write", data))
+            return True
 
         async def finish(self, data: bytes = b"") -> None:
             calls.append(("finish", data))

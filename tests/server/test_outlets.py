@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Outlet = AsgiOutlet | PlainOutlet
     Script = Callable[[Outlet], Awaitable[None]]
+    Write = Callable[[Outlet, bytes], Awaitable[None]]
 
 REQUEST = b"POST /v1/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEAD = ResponseHead(200, ((b"x-a", b"b"),))
@@ -30,6 +31,20 @@ STALL = 0.2
 def way(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+@pytest.fixture(params=["awaited", "at once"])
+def write(request: pytest.FixtureRequest) -> Write:
+    """Both ways to write must do the same."""
+
+    async def awaited(outlet: Outlet, data: bytes) -> None:
+        await outlet.write(data)
+
+    async def at_once(outlet: Outlet, data: bytes) -> None:
+        if not outlet.write_nowait(data):
+            await outlet.flush()
+
+    return awaited if request.param == "awaited" else at_once
 
 
 @asynccontextmanager
@@ -72,11 +87,11 @@ async def body_of(stream: trio.SocketStream) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-async def test_a_body_in_parts(way: str) -> None:
+async def test_a_body_in_parts(way: str, write: Write) -> None:
     async def script(outlet: Outlet) -> None:
         await outlet.start(HEAD)
-        await outlet.write(b"one")
-        await outlet.write(b"two")
+        await write(outlet, b"one")
+        await write(outlet, b"two")
         await outlet.finish()
 
     async with answered_by(script, way) as client:
@@ -89,6 +104,17 @@ async def test_the_first_bytes_and_the_last_may_come_with_head_and_end(way: str)
         await outlet.finish(b"two")
 
     async with answered_by(script, way) as client:
+        assert await body_of(client) == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+
+
+async def test_what_the_socket_takes_at_once_needs_no_waiting() -> None:
+    async def script(outlet: Outlet) -> None:
+        await outlet.start(HEAD)
+        assert outlet.write_nowait(b"one")
+        assert outlet.write_nowait(b"two")
+        await outlet.finish()
+
+    async with answered_by(script, "plain") as client:
         assert await body_of(client) == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
 
@@ -107,14 +133,14 @@ async def test_a_head_leaves_without_a_body(way: str) -> None:
         assert await client.receive_some()
 
 
-async def test_a_client_that_does_not_read_stalls(way: str) -> None:
+async def test_a_client_that_does_not_read_stalls(way: str, write: Write) -> None:
     raised: list[type[BaseException]] = []
 
     async def script(outlet: Outlet) -> None:
         await outlet.start(HEAD)
         try:
             while True:
-                await outlet.write(BIG)
+                await write(outlet, BIG)
         except ClientGone as loss:
             raised.append(type(loss))
         outlet.abort()
@@ -143,11 +169,11 @@ async def test_a_client_that_does_not_take_the_end_stalls(way: str) -> None:
     assert raised == [ClientStalled]
 
 
-async def test_a_slow_client_that_takes_each_part_in_time_gets_all(way: str) -> None:
+async def test_a_slow_client_that_takes_each_part_in_time_gets_all(way: str, write: Write) -> None:
     async def script(outlet: Outlet) -> None:
         await outlet.start(HEAD)
         for _ in range(40):
-            await outlet.write(b"x" * 65_536)
+            await write(outlet, b"x" * 65_536)
         await outlet.finish()
 
     async with answered_by(script, way, stall=1.0) as client:
@@ -160,12 +186,12 @@ async def test_a_slow_client_that_takes_each_part_in_time_gets_all(way: str) -> 
     assert size > 40 * 65_536
 
 
-async def test_a_cancelled_write_leaves_nothing_that_passes_for_whole(way: str) -> None:
+async def test_a_cancelled_write_leaves_nothing_that_passes_for_whole(way: str, write: Write) -> None:
     async def script(outlet: Outlet) -> None:
         await outlet.start(HEAD)
         with trio.move_on_after(0.1):
-            await outlet.write(BIG)
-            await outlet.write(BIG)
+            await write(outlet, BIG)
+            await write(outlet, BIG)
         outlet.abort()
         outlet.abort()
 
@@ -182,7 +208,7 @@ async def test_an_abort_is_the_end_of_the_connection(way: str) -> None:
         assert await body_of(client) == b"4\r\nsome\r\n"
 
 
-async def test_whoever_writes_to_a_client_that_left_is_told() -> None:
+async def test_whoever_writes_to_a_client_that_left_is_told(write: Write) -> None:
     """Only where writes are our own: what ASGI sends to a client that left is lost without a word."""
     left, raised = trio.Event(), trio.Event()
     told: list[type[BaseException]] = []
@@ -193,7 +219,7 @@ async def test_whoever_writes_to_a_client_that_left_is_told() -> None:
         await left.wait()
         try:
             while True:
-                await outlet.write(b"more")
+                await write(outlet, b"more")
                 await trio.lowlevel.checkpoint()
         except ClientGone as loss:
             told.append(type(loss))
