@@ -233,20 +233,27 @@ def _first(place: Place) -> Result:
     return result
 
 
-def _json(place: Place) -> Result:
-    """Answers that are not streamed, on kept connections."""
-    result = Result()
-    with place.clients("loop", _WARM, "json", "conns=8", "keep=1") as clients:
-        clients.end(_OPEN_LIMIT)
-    with place.clients("loop", _answers(place, 400), "json", "conns=8", "keep=1") as clients:
-        used, began = place.cpu(), time.monotonic()
-        end = clients.end(_OPEN_LIMIT)
-        used, seconds = place.cpu() - used, time.monotonic() - began
-    result.judge(end)
-    if not (done := end.ends["complete"]):
+def _json(*options: str) -> Callable[[Place], Result]:
+    """Answers that are not streamed."""
+
+    def run(place: Place) -> Result:
+        result = Result()
+        with place.clients("loop", _WARM, "json", "conns=8", *options) as clients:
+            clients.end(_OPEN_LIMIT)
+        with place.clients("loop", _answers(place, 400), "json", "conns=8", *options) as clients:
+            used, began = place.cpu(), time.monotonic()
+            end = clients.end(_OPEN_LIMIT)
+            used, seconds = place.cpu() - used, time.monotonic() - began
+        result.judge(end)
+        if done := end.ends["complete"]:
+            result.figures = {
+                "cpu_us_per_request": used / 1000 / done,
+                "requests_per_second": done / seconds,
+                "whole_p50_ms": end.whole.p50,
+            }
         return result
-    result.figures = {"cpu_us_per_request": used / 1000 / done, "requests_per_second": done / seconds, "whole_p50_ms": end.whole.p50}
-    return result
+
+    return run
 
 
 def _leave(spec: str) -> Callable[[Place], Result]:
@@ -303,6 +310,7 @@ _PACED: Final = {
     "cpu_share": "share of its core",
 }
 _THOUSAND: Final = _PACED | {"kb_per_stream": "KB per stream"}
+_JSON: Final = {"cpu_us_per_request": "CPU us per request", "requests_per_second": "requests/s"}
 _LEAVE: Final = {
     "seen_p50_ms": "upstream sees the client leave, p50 ms",
     "seen_max_ms": "the last of them, ms",
@@ -322,7 +330,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         "3-chunk streams beside 1,000 open", short(1000), {"cpu_ms_per_stream": "CPU ms per stream", "first_p50_ms": "first token p50, ms"}
     ),
     "first": Scenario("one stream at a time", _first, {"first_p50_ms": "first token p50, ms", "first_p99_ms": "first token p99, ms"}),
-    "json": Scenario("non-stream, 8 at a time", _json, {"cpu_us_per_request": "CPU us per request", "requests_per_second": "requests/s"}),
+    "json": Scenario("non-stream, 8 at a time, each on a new connection", _json(), _JSON),
+    "json-kept": Scenario("non-stream, 8 at a time, on kept connections", _json("keep=1"), _JSON),
     "leave-flowing": Scenario("100 clients leave flowing streams", _leave("us=20000"), _LEAVE),
     "leave-silent": Scenario("100 clients leave silent streams", _leave("us=0 silent=1"), _LEAVE),
     "slow": Scenario("20 readers at 20 kB/s of a flood", _slow, {"growth_mb": "memory growth, MB"}),
