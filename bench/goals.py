@@ -2,7 +2,8 @@
 
 The goals were set on one machine beside the figures of peers there. Machines differ and drift, ratios within one run hold: so a goal is
 scaled by how much slower or faster the peers of the run at hand are than they were there, by the geometric mean of all that are in the
-run. A goal that was set as a multiple of one of them counts as that multiple. Goals without peers (a share, memory, a delay) stand as they are.
+run. A goal that was set as a multiple of one of them counts as that multiple. Goals without peers (a share, memory, a delay) stand as they
+are.
 """
 
 from __future__ import annotations
