@@ -18,6 +18,8 @@ from .outlet import ResponseHead
 from .sansio.effects import Effects, Failed, Head
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trio import CancelScope, Nursery
 
     from .outcome import Tally
@@ -146,6 +148,8 @@ class Writer:
 
     def _write_nowait(self, frames: list[bytes]) -> bool:
         """Write it all, if it is not too much. False: nothing was written."""
+        if len(frames) > 1 and sum(map(len, frames)) > _PIECE:
+            return False
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         if len(data) > _PIECE:
             return False
@@ -201,22 +205,34 @@ class Writer:
 
     async def _write(self, effects: Effects) -> None:
         head = self._headers.stream(effects.head) if effects.head is not None else None
-        data = b"".join(effects.frames)
+        frames = effects.frames
         if isinstance(effects.end, Failed):
             if self._written.status or head is not None:
-                data += effects.end.fault.to_frame()
+                frames = [*frames, effects.end.fault.to_frame()]
             else:
-                head, data = self._headers.error(effects.end.fault, self._tally.attempts)
-        pieces = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
-        last = pieces.pop() if pieces and effects.end is not None else b""
+                head, body = self._headers.error(effects.end.fault, self._tally.attempts)
+                frames = [body]
+        pieces = _pieces(frames)
+        piece = next(pieces, b"")
+        for following in pieces:
+            await self._put(head, piece)
+            head = None
+            piece = following
+        if effects.end is None:
+            await self._put(head, piece)
+            return
         if head is not None:
-            await self._start(head, pieces.pop(0) if pieces else b"")
-        for piece in pieces:
+            await self._start(head, b"")
+        await self._outlet.finish(piece)
+        self._tally.bytes_out += len(piece)
+
+    async def _put(self, head: ResponseHead | None, piece: bytes) -> None:
+        """Write a piece that is not the last, with the head if it is the first."""
+        if head is not None:
+            await self._start(head, piece)
+        elif piece:
             await self._outlet.write(piece)
             self._tally.bytes_out += len(piece)
-        if effects.end is not None:
-            await self._outlet.finish(last)
-            self._tally.bytes_out += len(last)
 
     async def _start(self, head: ResponseHead, data: bytes) -> None:
         try:
@@ -226,3 +242,21 @@ class Writer:
             raise
         self._written.status = head.status
         self._tally.bytes_out += len(data)
+
+
+def _pieces(frames: list[bytes]) -> Iterator[bytes]:
+    """The frames' bytes in pieces of at most `_PIECE`: small ones joined; a large one cut bit by bit, so that there is no copy of it."""
+    batch: list[bytes] = []
+    size = 0
+    for frame in frames:
+        if batch and size + len(frame) > _PIECE:
+            yield b"".join(batch)
+            batch, size = [], 0
+        start = 0
+        while len(frame) - start > _PIECE:
+            yield frame[start : start + _PIECE]
+            start += _PIECE
+        batch.append(frame[start:] if start else frame)
+        size += len(frame) - start
+    if size:
+        yield b"".join(batch)

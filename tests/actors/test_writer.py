@@ -78,6 +78,24 @@ async def test_what_was_kept_for_a_whole_answer_leaves_in_pieces() -> None:
     assert writing.tally.bytes_out == len(writing.outlet.body)
 
 
+@pytest.mark.parametrize("head", [None, Head()], ids=["behind the head", "with it"])
+@pytest.mark.parametrize("end", [None, Complete()], ids=["going on", "ending"])
+@pytest.mark.parametrize(
+    "sizes",
+    [(), (1,), (65_536,), (65_537,), (200_000,), (10, 200_000, 10), (65_530, 6, 1), (200_000, 65_536, 131_072), (40_000, 40_000, 40_000)],
+    ids=str,
+)
+async def test_frames_of_any_size_leave_whole_and_in_pieces(sizes: tuple[int, ...], head: Head | None, end: Complete | None) -> None:
+    frames = [bytes([65 + place]) * size for place, size in enumerate(sizes)]
+    writing = Writing(FakeOutlet())
+    before = [] if head else [Effects(head=Head())]
+    await writing.run(*before, Effects(head=head, frames=frames, end=end), *([] if end else [Effects(end=Complete())]))
+    assert writing.outlet.body == b"".join(frames)
+    assert all(len(write) <= 65_536 for write in writing.outlet.writes)
+    assert len(writing.outlet.writes) <= sum(sizes) // 32_768 + 2  # small ones are joined
+    assert (writing.outlet.finished, writing.tally.bytes_out) == (True, sum(sizes))
+
+
 async def test_a_head_that_names_nobody_has_no_such_headers() -> None:
     writing = Writing(FakeOutlet())
     await writing.run(Effects(head=Head(), frames=[b": keep-alive\n\n"]), Effects(end=Complete()))

@@ -1,4 +1,4 @@
-"""Rows of the fault matrix that name a number, measured: added delay, a flood's rate, how soon an upstream is let go.
+"""Rows of the fault matrix that name a number, measured: memory, added delay, a flood's rate, how soon an upstream is let go.
 
 Where a machine that others use too cannot keep a row's number each time, the median has to, and the worst keeps a wider bound.
 """
@@ -6,6 +6,7 @@ Where a machine that others use too cannot keep a row's number each time, the me
 from __future__ import annotations
 
 import statistics
+import sys
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -14,14 +15,17 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from .running_command import serving
 from .running_proxy import running_proxy, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from server.simulator import Simulator
 
     from .raw_client import Exchange
+    from .running_command import Command
     from .running_proxy import RunningProxy
 
 #: Seconds: what FAULTS allows for rows 24 and 42.
@@ -185,3 +189,25 @@ async def test_row_42_the_upstream_is_closed_within_a_tenth_of_a_second(
         waits.append(ended - left)
     assert statistics.median(waits) < CLOSED, waits
     assert max(waits) < WORST
+
+
+def peak_of(running: Command) -> int:
+    """The most bytes that the process ever held."""
+    with open(f"/proc/{running.process.pid}/status") as file:
+        (line,) = [line for line in file if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak")
+async def test_row_22_an_event_of_ten_megabytes_takes_less_than_three_times_its_size(simulator: Simulator, tmp_path: Path) -> None:
+    """Its bytes and its text are twice its size, and 2.03 times was measured: nobody on its way may copy it."""
+    size = 10 * 1024 * 1024 - 1000
+    async with serving(simulator, tmp_path) as (running, client):
+        await client.ask("huge-event:1000000")
+        before = peak_of(running)
+        answer = await client.ask(f"huge-event:{size}")
+        assert answer.done
+        assert len(answer.text()) >= size
+        assert peak_of(running) - before < 3 * size
+        running.process.terminate()
+        assert await running.ended() == 0
