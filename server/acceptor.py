@@ -85,6 +85,11 @@ class Doorkeeper:
         _log.warning("clients are turned away with 503: %s (%d since the last such line)", what, self._untold + 1)
         self._told_at, self._untold = now, 0
 
+    def turn_away_if_short(self, exc: OSError) -> None:
+        """Turn away who waits, if accepting failed for want of something of ours."""
+        if exc.errno in _SHORTAGES:
+            self.turn_away_waiting(os.strerror(exc.errno))
+
     def turn_away_waiting(self, what: str) -> None:
         """Accept, answer and close what waits, with the reserve's descriptor."""
         if self._reserve is None:
@@ -151,10 +156,9 @@ async def accept(listener: socket.socket, doorkeeper: Doorkeeper, welcome: Calla
         except BlockingIOError:
             continue
         except OSError as exc:
-            if exc.errno in _SHORTAGES:
-                doorkeeper.turn_away_waiting(os.strerror(exc.errno))
-            elif exc.errno in _NO_LISTENER:
+            if exc.errno in _NO_LISTENER:
                 raise
+            doorkeeper.turn_away_if_short(exc)
             # All else is the fault of one connection, which ended before it was accepted.
             await trio.sleep(_PAUSE)
 

@@ -21,11 +21,13 @@ from .edge_connection import Connection, Serving
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from .asgi import AsgiApp
     from .edge_guard import Refusal
     from .settings import EdgeSettings
+
+    Accept = Callable[[socket.socket, Doorkeeper, Callable[[socket.socket, Any], None]], Awaitable[None]]
 
 _log: Final = logging.getLogger("evenflow.edge")
 
@@ -42,6 +44,7 @@ async def open_edge(
     most: float = math.inf,
     refused: Callable[[Refusal], None] = lambda _: None,
     plain: bool = True,
+    let_in: Accept = accept,
 ) -> AsyncIterator[None]:
     """Serve an application on a listening socket; on leaving, accept only who waits already, and close what is idle.
 
@@ -52,6 +55,7 @@ async def open_edge(
       most: connections at once; further ones are turned away with a 503.
       refused: told of every request that was refused before the application saw it.
       plain: see `Serving`.
+      let_in: accepts, for ever.
     """
     context = WorkerContext(None)
     serving = Serving(app, _config(limits), context, limits, refused, plain)
@@ -81,7 +85,7 @@ async def open_edge(
     async with trio.open_nursery() as running:
         with closing(listener), closing(doorkeeper):
             async with trio.open_nursery() as accepting:
-                accepting.start_soon(accept, listener, doorkeeper, welcome)
+                accepting.start_soon(let_in, listener, doorkeeper, welcome)
                 yield
                 served = frozenset(connections)
                 # Their handshake is done, so their clients take them for accepted; to close over them would be a reset.

@@ -26,6 +26,7 @@ import trio
 
 from actors import Admission, open_circuit_breaker, open_upstream_client
 
+from .acceptor import accept
 from .admin.app import create_admin_app
 from .admin.board import Board
 from .app import create_app
@@ -35,6 +36,7 @@ from .client_keys import KeyRing
 from .edge_listener import open_edge
 from .edge_origins import Visitors
 from .flights import FlightRecorder
+from .health_door import HealthDoor
 from .listeners import BindError, connection_limit, open_listener, set_write_timeout
 from .log import configure_logging, dropped_lines, log_breaker_transition, register_secrets
 from .memory import memory_of_this_process
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
     from .asgi import AsgiApp
     from .edge_guard import Refusal
+    from .edge_listener import Accept
     from .memory import Memory
     from .settings import Settings
 
@@ -257,7 +260,7 @@ async def open_proxy(
                 settings.breaker_policies(), random=random, budget=settings.retry_budget(), on_transition=on_transition
             ) as breaker,
             open_upstream_client(upstreams) as client,
-            _watching_the_loop(metrics, board),
+            _watching_the_loop(metrics, board) as watch,
         ):
             services = Services(
                 settings,
@@ -277,8 +280,9 @@ async def open_proxy(
             listeners = [one for one in (main_socket, admin_socket) if one]
             proxy = Proxy(services, url_of(admin_socket) if admin_socket else "", listeners, memory)
             readiness = services.readiness
+            let_in = HealthDoor(watch.since_turn).accept
             async with (
-                open_admin_edge(proxy.admin, admin_socket, settings) if admin_socket else nullcontext(),
+                open_admin_edge(proxy.admin, admin_socket, settings, let_in) if admin_socket else nullcontext(),
                 open_edge(
                     proxy.main,
                     main_socket,
@@ -298,9 +302,11 @@ async def open_proxy(
                 await trio.sleep(proxy.services.settings.drain_notice)
 
 
-def open_admin_edge(app: AsgiApp, listener: socket.socket, settings: Settings) -> AbstractAsyncContextManager[None]:
+def open_admin_edge(
+    app: AsgiApp, listener: socket.socket, settings: Settings, let_in: Accept = accept
+) -> AbstractAsyncContextManager[None]:
     """Serve an application on the admin listener for the length of a block."""
-    return open_edge(app, listener, settings.edge, grace=_ADMIN_GRACE, most=_ADMIN_CONNECTIONS)
+    return open_edge(app, listener, settings.edge, grace=_ADMIN_GRACE, most=_ADMIN_CONNECTIONS, let_in=let_in)
 
 
 @contextmanager
@@ -333,11 +339,12 @@ def _recording(settings: Settings, worker: int | None) -> Iterator[FlightRecorde
 
 
 @asynccontextmanager
-async def _watching_the_loop(metrics: Metrics, board: Board) -> AsyncIterator[None]:
+async def _watching_the_loop(metrics: Metrics, board: Board) -> AsyncIterator[LoopWatch]:
+    watch = LoopWatch(metrics.loop_lag)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(LoopWatch(metrics.loop_lag).run)
+        nursery.start_soon(watch.run)
         nursery.start_soon(_look_every_second, board)
-        yield
+        yield watch
         nursery.cancel_scope.cancel()
 
 

@@ -44,6 +44,10 @@ class LoopWatch:
         self._untold = 0
         self._noticed = False  # the thread saw the block that is going on
 
+    def since_turn(self) -> float:
+        """Seconds since the event loop was seen to turn. For any thread: it reads one number."""
+        return max(0.0, time.monotonic() - self._beat - _BEAT)
+
     async def run(self) -> None:
         """Measure until cancelled."""
         thread = threading.Thread(target=self._look, args=(threading.get_ident(),), name="evenflow-loop-watch", daemon=True)
