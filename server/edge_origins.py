@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Send = Callable[[Any], Awaitable[None]]
 
 #: Names that lead to this machine. host.docker.internal: a container's way to the host it runs on.
-_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal"})
+THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal"})
 #: Probes come by the container's address, and learn nothing but yes or no.
 _OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz"})
 _HEADER_NAMES: Final = re.compile(r"[A-Za-z0-9,_ -]{1,2000}")
@@ -53,7 +53,7 @@ class Visitors:
         """Those of the main listener."""
         address, edge = Address.parse(settings.bind), settings.edge
         own = f"[{address.host}]" if ":" in address.host else address.host
-        hosts = _THIS_MACHINE | {own.lower()} | {host.lower() for host in edge.allowed_hosts}
+        hosts = THIS_MACHINE | {own.lower()} | {host.lower() for host in edge.allowed_hosts}
         return cls(hosts if address.is_loopback or edge.allowed_hosts else None, frozenset(edge.cors_origins), refused)
 
     async def answered(self, scope: Any, send: Send) -> bool:

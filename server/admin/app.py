@@ -25,6 +25,7 @@ from werkzeug.exceptions import HTTPException
 from actors import MODES, BreakerGone, Mode, error_json
 
 from ..client_keys import KeyRing
+from ..edge_origins import THIS_MACHINE
 from ..log import printable, redact
 from .dashboard import PAGE, add_dashboard
 
@@ -239,7 +240,7 @@ def _is_expected_host(header: str, configured: frozenset[str], *, any_address: b
         return False
     if name is None or parts.netloc != header or "@" in header:
         return False
-    if name == "localhost" or name in configured:
+    if name in THIS_MACHINE or name in configured:
         return True
     try:
         address = ipaddress.ip_address(name)

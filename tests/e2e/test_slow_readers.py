@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from server.listeners import set_write_timeout
+
 from .running_command import admin_of, serving
 from .running_proxy import eventually, running_proxy, settings_for, upstream_of
 
@@ -115,6 +117,12 @@ async def test_row_44_the_kernel_is_told_how_long_to_wait_for_a_client(proxy: Ru
     """It alone ends a connection whose last bytes are in its buffer while nobody writes any more."""
     timeouts = [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) for one in proxy.proxy._listeners]
     assert timeouts == [30_000, 30_000]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        set_write_timeout(listener, 7.0)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000, "not inherited"
 
 
 async def test_row_52_slow_readers_leave_the_admin_listener_alone(simulator: Simulator, tmp_path: Path) -> None:

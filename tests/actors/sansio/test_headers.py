@@ -11,7 +11,7 @@ Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = [b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection", b"proxy-authenticate"]
 
 
-@pytest.mark.parametrize("name", [*HOP_BY_HOP, b"proxy-authorization"])
+@pytest.mark.parametrize("name", [*HOP_BY_HOP, b"proxy-authorization", b"proxy-authentication-info", b"proxy-anything"])
 def test_hop_by_hop_headers_never_cross(name: bytes) -> None:
     headers = [(name, b"x"), (b"x-kept", b"1")]
     assert to_upstream(headers) == [(b"x-kept", b"1")]
@@ -40,6 +40,7 @@ def test_what_connection_names_does_not_cross_either() -> None:
         b"authorization",
         b"x-api-key",
         b"api-key",
+        b"x-goog-api-key",
         b"cookie",
         b"x-forwarded-for",
         b"forwarded",

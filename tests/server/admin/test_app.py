@@ -235,7 +235,7 @@ async def test_another_pages_origin_changes_nothing(origin: str, allowed: bool) 
         assert admin.state("local") == ("closed" if allowed else "open")
 
 
-LOOPBACK = ["localhost", "LOCALHOST:8144", "127.0.0.1:8144", "127.9.9.9", "[::1]:8144", "[::1]"]
+LOOPBACK = ["localhost", "host.docker.internal:8144", "LOCALHOST:8144", "127.0.0.1:8144", "127.9.9.9", "[::1]:8144", "[::1]"]
 FOREIGN = [
     "evil.example",
     "localhost.evil.example:8144",
