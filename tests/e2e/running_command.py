@@ -163,6 +163,6 @@ async def serving(
 
 def admin_of(running: Command) -> RawClient:
     """A client for its admin listener."""
-    found = re.search(r"admin +(\S+)/status", running.out)
+    found = re.search(r"admin .*?(http\S+)/status", running.out)
     assert found is not None
     return RawClient(found[1], None)
