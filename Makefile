@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # What looks at the release from outside (SBOM, audit) has an environment of its own.
 AUDIT := .venv-audit
 
-.PHONY: demo dev test lint types check-style unit load failover soak bench bench-micro bench-scale profile eval calibrate lock wheel changelog sbom audit clean help
+.PHONY: demo dev test lint types check-style unit load failover soak bench bench-micro bench-scale profile eval calibrate lock wheel changelog sbom audit clean help site
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
@@ -27,6 +27,7 @@ help:
 	@echo "make fuzz    the parser, the stream machine and both listeners under arbitrary input (ARGS=\"--minutes 60\")"
 	@echo "make eval    how often each shape of stutter is repaired, and that nothing else is touched"
 	@echo "make calibrate  the odds behind each weight of the detector, measured anew"
+	@echo "make site    the documentation as a site, in site/"
 	@echo "make lock    renew the hash-locked requirements"
 	@echo "make wheel   build dist/*.whl, what pipx and pip install"
 	@echo "make changelog  show what is new and not released; with VERSION=0.2.0 write it into CHANGELOG.md"
@@ -89,6 +90,9 @@ lock:
 
 wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m hatchling build --target wheel
+
+site: $(VENV)/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 changelog: $(VENV)/dev.stamp
 	@$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version "next release")
