@@ -38,7 +38,7 @@ def test_one_upstream_and_nothing_else(tmp_path: Path) -> None:
         "  routes     * -> default",
         "  upstreams  default  http://127.0.0.1:11434/v1  without a key",
         "  engine     actors; stutter: repair; loops: observe",
-        f"  admin      {ADMIN}/status  {ADMIN}/metrics",
+        f"  admin      {ADMIN}/dashboard  {ADMIN}/status  {ADMIN}/metrics",
     ]
     for missing in ("a second upstream", "streaming.resume", "client_keys"):
         assert missing in text
