@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "tests" / "fuzz"
 #: How pytest marks what it shows of a failure, and where a failure's report begins.
-_SHOWN: Final = re.compile(r"^(?:E  |  \| {3,}|FAILED |ERROR )", re.MULTILINE)
+_SHOWN: Final = re.compile(r"E  |  [|+]|FAILED |ERROR ")
 #: Lines shown of one failed file.
 _MOST: Final = 60
 
