@@ -73,7 +73,10 @@ class Reader(httpx.AsyncByteStream):
                 return b""
             if parser.failure is not None:
                 raise parser.failure
-            await _receive(self._connection, parser)
+            try:  # as _receive() does, which would be one more call for every read
+                parser.feed(await self._connection.receive())
+            except UpstreamDisconnected as failure:
+                parser.failure = failure
             if parser.over:
                 self._part()
         return data

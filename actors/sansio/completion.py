@@ -20,9 +20,12 @@ class Completion:
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._id = ""
+        self._usual: tuple[int, ...] | None = None  # the choices of the last event, if all of them are open
 
     def note(self, event: Event) -> None:
         """Take the next event of the attempt."""
+        if event.id == self._id and event.choices == self._usual and not event.finished:
+            return
         if event.id and event.choices and event.id != self._id:
             if self._finished and not self._open:
                 self._finished.clear()  # after a finish, a new id begins a new completion
@@ -30,6 +33,7 @@ class Completion:
         for choice in event.choices:
             if choice not in self._finished:
                 self._open.add(choice)
+        self._usual = event.choices if self._open.issuperset(event.choices) and not event.finished else None
         for choice in event.finished:
             self._open.discard(choice)
             self._finished.add(choice)

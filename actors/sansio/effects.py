@@ -5,8 +5,10 @@ The vocabulary between the machine and the tasks around it; pure values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 if TYPE_CHECKING:
     from .faults import Fault
@@ -58,11 +60,10 @@ class Failed:
     fault: Fault
 
 
-@dataclass(slots=True)
-class Effects:
+class Effects(msgspec.Struct):
     """What one call asks for, in this order: send the head, write the frames, give the order, end the stream."""
 
     head: Head | None = None
-    frames: list[bytes] = field(default_factory=list)
+    frames: list[bytes] = []
     order: Order | None = None
     end: Complete | Failed | None = None

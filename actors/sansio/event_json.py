@@ -61,7 +61,7 @@ class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    reasoning_details: msgspec.Raw = msgspec.Raw()
+    reasoning_details: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     refusal: str | None = None
     function_call: _Function | None = None
     tool_calls: list[_ToolCall] | None = None
@@ -74,7 +74,7 @@ class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
-    message: msgspec.Raw = msgspec.Raw()
+    message: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -85,11 +85,12 @@ class _Payload(msgspec.Struct, gc=False):
     id: str | None = None
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _decode: Final = msgspec.json.Decoder(_Payload).decode
-_ABSENT: Final = (b"", b"null", b"[]", b"{}")
+_ABSENT: Final = (b"null", b"[]", b"{}")
+_FIRST: Final = (0,)
 
 
 def _integer(digits: str) -> int:
@@ -124,8 +125,13 @@ def read_event(raw: bytes, data: bytes | memoryview) -> Event | InBandError | Ma
     except (ValueError, RecursionError):
         return _read_leniently(raw, bytes(data))
     choices = payload.choices
-    if not choices or bytes(payload.error) not in (b"", b"null"):
+    if not choices or (payload.error is not msgspec.UNSET and bytes(payload.error) != b"null"):
         return _read_leniently(raw, bytes(data))
+    own = data if isinstance(data, bytes) else None
+    if len(choices) == 1 and (text := _only_content(choices[0])):
+        number = choices[0].index or 0
+        tokens = payload.usage.completion_tokens if payload.usage else None
+        return Event(raw, own, (Delta(number, _CONTENT, text),), (number,) if number else _FIRST, (), _OUTPUT, payload.id or "", tokens)
     deltas: list[Delta] = []
     numbers: list[int] = []
     finished: list[int] = []
@@ -135,7 +141,7 @@ def read_event(raw: bytes, data: bytes | memoryview) -> Event | InBandError | Ma
         number = choice.index or 0
         numbers.append(number)
         if (delta := choice.delta) is not None:
-            if (text := delta.reasoning_content) or delta.reasoning or bytes(delta.reasoning_details) not in _ABSENT:
+            if (text := delta.reasoning_content) or delta.reasoning or _is_there(delta.reasoning_details):
                 weight = max(weight, _REASONING)
                 if text:
                     deltas.append(Delta(number, Field.REASONING_CONTENT, text, position))
@@ -146,7 +152,7 @@ def read_event(raw: bytes, data: bytes | memoryview) -> Event | InBandError | Ma
                 deltas.append(Delta(number, _CONTENT, text, position))
             if delta.refusal or delta.function_call or delta.tool_calls:
                 weight = max(weight, _read_rare_fields(delta, number, position, deltas, calls))
-        elif bytes(choice.message) not in _ABSENT:
+        elif _is_there(choice.message):
             return _read_leniently(raw, bytes(data))
         if text := choice.text:
             weight = _OUTPUT
@@ -155,8 +161,21 @@ def read_event(raw: bytes, data: bytes | memoryview) -> Event | InBandError | Ma
             weight = _OUTPUT
             finished.append(number)
     tokens = payload.usage.completion_tokens if payload.usage else None
-    own = data if isinstance(data, bytes) else None
     return Event(raw, own, tuple(deltas), tuple(numbers), tuple(finished), weight, payload.id or "", tokens, tuple(calls))
+
+
+def _only_content(choice: _Choice) -> str | None:
+    """The text of a choice that says nothing else, as nearly every one does."""
+    delta = choice.delta
+    if delta is None or choice.text or choice.finish_reason not in _UNFINISHED:
+        return None
+    if delta.reasoning_content or delta.reasoning or delta.reasoning_details is not msgspec.UNSET:
+        return None
+    return delta.content if not (delta.refusal or delta.function_call or delta.tool_calls) else None
+
+
+def _is_there(value: msgspec.Raw | msgspec.UnsetType) -> bool:
+    return value is not msgspec.UNSET and bytes(value) not in _ABSENT
 
 
 def _read_rare_fields(delta: _Delta, number: int, position: int, deltas: list[Delta], calls: list[Call]) -> Weight:

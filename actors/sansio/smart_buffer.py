@@ -96,12 +96,17 @@ class SmartBuffer:
 
     def add(self, event: Event, now: float) -> list[Released]:
         """Takes the next event. Returns: what leaves now, in order."""
+        released = self.take(event, now)
+        return [Released(event, event.raw)] if released is None else released
+
+    def take(self, event: Event, now: float) -> list[Released] | None:
+        """The same; None is the event itself, as it came, with nothing held before or after: nearly every event of every stream."""
         if self._off:
-            return [Released(event, event.raw)]
+            return None
         ticket = self._detector.judge(event, now)
         if not self._queue and (ticket is None or not ticket.unsettled):
             if ticket is None or not (ticket.changed or ticket.returned):
-                return [Released(event, event.raw)]
+                return None
             released = self._leave(ticket, now)
         else:
             released = self._enqueue(ticket or Ticket(event, now), now)

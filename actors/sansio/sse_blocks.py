@@ -146,6 +146,8 @@ class BlockSplitter:
         """The blocks that `data` completes."""
         if self._start is not None:
             data = self._strip_bom(data)
+        elif self._is_one_block(data):
+            return [data]
         if self._held_cr and data:
             self._held_cr = False
             data = b"\r" + data
@@ -158,6 +160,8 @@ class BlockSplitter:
         while position < len(data):
             if plain and not self._busy and not self._bare:
                 position = self._take_whole(data, position, blocks)
+                if position == len(data):
+                    break
             position = self._take_lines(data, position, blocks)
         return blocks
 
@@ -170,6 +174,17 @@ class BlockSplitter:
         if self._block:
             self._end_block(line_end, blocks)
         return blocks
+
+    def _is_one_block(self, data: bytes) -> bool:
+        """The usual read: one event of one line, and nothing before it that is unfinished."""
+        return (
+            not (self._busy or self._bare or self._held_cr or self._skip_lf)
+            and data.startswith(b"data:")
+            and data.find(b"\n") == len(data) - 2
+            and data.endswith(b"\n\n")
+            and b"\r" not in data
+            and len(data) - 2 < self._max_event
+        )
 
     def _strip_bom(self, data: bytes) -> bytes:
         assert self._start is not None

@@ -42,6 +42,7 @@ from .delivery import Delivery
 from .effects import Complete, Effects, Failed, Finish, Order
 from .faults import FaultKind, shutdown_fault
 from .resumption import Progress
+from .smart_buffer import Released
 from .stream_faults import differed_fault, malformed_fault, timeout_fault, truncated_fault
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from .loop_guard import Loop, LoopGuard
     from .resume_plan import ResumePlan
     from .resumption import Resumption
-    from .smart_buffer import Released, SmartBuffer
+    from .smart_buffer import SmartBuffer
     from .stream_policy import StreamPolicy
     from .trace import Trace
 
@@ -99,7 +100,7 @@ class StreamMachine:
         self._plan: ResumePlan | None = None
         self._resumption: Resumption | None = None
         self._result: Complete | Failed | None = None
-        self._started_at = now
+        self._total_at = now + policy.total
         self._last_token = math.inf
         self._last_comment = -math.inf
         self._shut_down_at = math.inf
@@ -134,18 +135,21 @@ class StreamMachine:
     @property
     def deadline(self) -> float:
         """When `wake()` is due (seconds, monotonic); `math.inf` once the stream ended."""
-        if self.ended:
+        if type(self._state) is st.StateTerminating:
             return math.inf
-        held = self._buffer.deadline if self._buffer is not None else math.inf
-        return min(held, self._delivery.keepalive_at, self._idle_at, self._total_at, self._shut_down_at)
+        # Looked at for every read of every stream, so without calls where a comparison does.
+        due = self._total_at if self._total_at < self._shut_down_at else self._shut_down_at
+        if (keepalive := self._delivery.keepalive_at) < due:
+            due = keepalive
+        if self._attempt is not None and not self._ordered and (idle := self._last_token + self._attempt.idle) < due:
+            due = idle
+        if self._buffer is not None and (held := self._buffer.deadline) < due:
+            due = held
+        return due
 
     @property
     def _idle_at(self) -> float:
         return self._last_token + self._attempt.idle if self._attempt is not None and not self._ordered else math.inf
-
-    @property
-    def _total_at(self) -> float:
-        return self._started_at + self._policy.total
 
     # ---- the two entrances, and one correction
 
@@ -269,7 +273,11 @@ class StreamMachine:
             if self._tally.first_token is None:
                 self._tally.first_token = now
         self._completion.note(event)
-        self._release(self._buffer.add(event, now), now, effects)
+        released = self._buffer.take(event, now)
+        if released is None and type(self._state) is st.StateNormalFlow and self._resumption is None and self._trace is None:
+            self._pass(event, None, event.raw, now, effects)
+        else:
+            self._release([Released(event, event.raw)] if released is None else released, now, effects)
         if self._cut_for is not None and not self._completion.complete:
             self._flush(now, effects)
             self._give_up(self._cut_for.fault(self.upstream), now, effects)
@@ -389,10 +397,14 @@ class StreamMachine:
                 self._join(now, effects)
                 if type(self._state) is st.StateInitial:
                     self._advance(st.FirstOutput(), now)
-            self._progress.note(chunk, texts)
-            self._delivery.deliver(frame, now, effects)
-            if self._guard is not None and (loop := self._guard.observe(chunk, texts)) is not None:
-                self._note_loop(loop, self._guard.policy.action, now, effects)
+            self._pass(chunk, texts, frame, now, effects)
+
+    def _pass(self, event: Event, texts: dict[int, str] | None, frame: bytes, now: float, effects: Effects) -> None:
+        """An event leaves for the client."""
+        self._progress.note(event, texts)
+        self._delivery.deliver(frame, now, effects)
+        if self._guard is not None and (loop := self._guard.observe(event, texts)) is not None:
+            self._note_loop(loop, self._guard.policy.action, now, effects)
 
     def _note_loop(self, loop: Loop, action: str, now: float, effects: Effects) -> None:
         self._guard = None  # once per attempt is enough
