@@ -135,13 +135,15 @@ class Metrics:
         rollout: Callable[[], RolloutStatistics] | None = None,
         open_connections: Callable[[], int] | None = None,
         memory: Callable[[], float] | None = None,
+        tasks: Callable[[], int] | None = None,
     ) -> None:
-        """Name those who are asked at each scrape from now on: breaker, admission, roll-out, who knows open connections and of memory."""
+        """Name those who are asked at each scrape from now on: breaker, admission, roll-out, who knows of connections, memory and tasks."""
         self._at_scrape.breaker = breaker or self._at_scrape.breaker
         self._at_scrape.admission = admission or self._at_scrape.admission
         self._at_scrape.rollout = rollout or self._at_scrape.rollout
         self._at_scrape.open_connections = open_connections or self._at_scrape.open_connections
         self._at_scrape.memory = memory or self._at_scrape.memory
+        self._at_scrape.tasks = tasks or self._at_scrape.tasks
 
     def know(self, upstreams: Iterable[str]) -> None:
         """Take further names for the label `upstream`. Those that are gone stay: their streams may still end."""
@@ -266,6 +268,7 @@ class _AskedAtScrape(Collector):
         self.rollout: Callable[[], RolloutStatistics] | None = None
         self.open_connections: Callable[[], int] | None = None
         self.memory: Callable[[], float] | None = None
+        self.tasks: Callable[[], int] | None = None
 
     def collect(self) -> Iterator[Metric]:
         yield _counted("log_lines_dropped", "Log lines that were lost.", self._dropped_lines())
@@ -275,6 +278,8 @@ class _AskedAtScrape(Collector):
             )
         if self.memory is not None:
             yield _gauged("memory_share", "Share of the memory it may have that the process holds; 0 where it is not known.", self.memory())
+        if self.tasks is not None:
+            yield _gauged("tasks", "Tasks of the event loop, its own included.", self.tasks())
         if self.breaker is not None:
             yield from _collect_breaker(self.breaker())
         if self.admission is not None:

@@ -104,6 +104,7 @@ class Proxy:
             admission=services.admission.statistics,
             rollout=services.rollout.statistics,
             memory=memory.share,
+            tasks=lambda: trio.lowlevel.current_statistics().tasks_living,
             open_connections=lambda: sum(self.services.client.open_connections().values()),
         )
 

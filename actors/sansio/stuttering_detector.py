@@ -30,7 +30,7 @@ Profile = Literal["generic", "dashscope", "portal"]
 #: Events that share an id before another one counts as a restart. Guessed; ids that rotate per event never get there.
 _CONSTANT_IDS: Final = 3
 _LONG_IDS: Final = 16
-#: Events kept to see which log-probabilities other texts have.
+#: Events with log-probabilities that are kept to see which ones other texts have. Others are not kept: they would be 12 KB per stream.
 _RECENT: Final = 16
 _ARGUMENTS: Final = frozenset({Field.TOOL_ARGUMENTS, Field.FUNCTION_ARGUMENTS})
 
@@ -126,7 +126,8 @@ class StutteringDetector:
                         self._count(lane)
             if event.completion_tokens is not None:
                 self._note_usage(event)
-        self._recent.append(event)
+        if b'"logprob"' in event.raw:
+            self._recent.append(event)
         self._nonces.note(event)
         if event.finished:
             if self._finishes.is_repeat(event):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -247,6 +248,18 @@ def test_admission_is_asked_at_each_scrape_and_every_reason_is_there_from_the_fi
     assert rejected == {"full": 5, "waited": 0, "displaced": 0, "memory": 0}
 
 
+async def test_tasks_are_counted_at_each_scrape() -> None:
+    metrics = make_metrics()
+    assert not any(name == "evenflow_tasks" for name, _ in read(metrics))
+    metrics.watch(tasks=lambda: trio.lowlevel.current_statistics().tasks_living)
+    before = value(metrics, "evenflow_tasks")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        nursery.start_soon(trio.sleep_forever)
+        assert value(metrics, "evenflow_tasks") == before + 2
+        nursery.cancel_scope.cancel()
+
+
 def test_circuits_of_models_are_counted_under_their_upstream() -> None:
     metrics = make_metrics()
     statistics = make_statistics("open", "closed", "open")
@@ -281,6 +294,7 @@ def test_every_metric_and_every_label_is_documented() -> None:
         rollout=make_rollout,
         open_connections=lambda: 5,
         memory=lambda: 0.1,
+        tasks=lambda: 7,
     )
     families = [f for f in parse_text(metrics.render()[0].decode()) if f.name.startswith("evenflow_")]
     assert len(families) >= 20
