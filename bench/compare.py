@@ -1,7 +1,7 @@
 """`make bench`: evenflow's engines and their peers, side by side, in one run.
 
     python -m bench.compare [--scenario NAME,...] [--peers haproxy,naive,litellm,portkey] [--repeats 5] [--seconds 3] [--quick]
-                            [--only NAME,...] [--also CHECKOUT] [--json FILE] [--svg FILE]
+                            [--only NAME,...] [--also CHECKOUT] [--json FILE] [--svg FILE] [--markdown FILE]
 
 Every repeat goes through all targets before the next begins, so that what else the machine does touches all of them alike; figures are
 medians over the repeats. Exit codes: 0 every stream of evenflow, nginx and the floor came complete; 1 one did not, or evenflow could not
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from server.listeners import raise_descriptor_limit
 
 from .compare_plot import plot
-from .compare_table import table
+from .compare_table import markdown, table
 from .goals import judge
 from .installs import tell
 from .native import CannotMeasure, Upstream
@@ -255,7 +255,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measuring window [%(default)g]")
     parser.add_argument("--quick", action="store_true", help="one repeat, windows of a second: whether it runs, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--svg", type=Path, metavar="FILE")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="the plot")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as docs/performance.md has it")
     return parser.parse_args(arguments)
 
 
@@ -291,6 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.svg is not None:
         asked.svg.parent.mkdir(parents=True, exist_ok=True)
         asked.svg.write_text(plot(results.medians(), results.targets, where), "utf-8")
+    if asked.markdown is not None:
+        measured = f"medians of {repeats} interleaved repeats with windows of {seconds:g} s"
+        asked.markdown.write_text(markdown(results.medians(), results.targets, where, measured), "utf-8")
     print(table(results.medians(), results.targets, where))
     if results.others > _DISTURBED:
         print(f"! something else used {results.others:.1f} of the processors meanwhile: only ratios within a row mean anything")

@@ -40,6 +40,32 @@ def table(medians: Medians, targets: Sequence[str], machine: Mapping[str, Any]) 
     return "\n".join(lines)
 
 
+def markdown(medians: Medians, targets: Sequence[str], machine: Mapping[str, Any], measured: str) -> str:
+    """The same for a page of the documentation: a row for each figure; what evenflow reached in bold where it is a goal.
+
+    Args:
+      measured: how: repeats, windows.
+    """
+    ours = tuple(target for target in targets if target.partition("@")[0] in OURS)
+    goals = {(one.goal.scenario, one.goal.figure): one for one in judge(medians, ours)}
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {machine['date']}; {measured}. `{machine['command']}`",
+        "",
+        "| | " + " | ".join(targets) + " | goal |",
+        "|---|" + "--:|" * len(targets) + "---|",
+    ]
+    for name, by_target in medians.items():
+        for figure, title in SCENARIOS[name].figures.items():
+            goal = goals.get((name, figure))
+            cells = []
+            for target in targets:
+                cell = number(by_target[target].get(figure), target) if target in by_target else ""
+                cells.append(f"**{cell}**" if goal is not None and goal.verdicts.get(target) == "reached" else cell)
+            told = goal.goal.text(goal.limit) if goal is not None else ""
+            lines.append(f"| {SCENARIOS[name].title}: {title} | {' | '.join(cells)} | {told} |")
+    return "\n".join([*lines, ""])
+
+
 def _short(target: str) -> str:
     """ "actors@/home/me/before" is "a@before" in a narrow column."""
     engine, _, tree = target.partition("@")

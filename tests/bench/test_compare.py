@@ -14,7 +14,7 @@ import trio
 from bench import compare, goals, native
 from bench.compare import Comparison, measure
 from bench.compare_plot import plot
-from bench.compare_table import number, table
+from bench.compare_table import markdown, number, table
 from bench.native import CannotMeasure, Clients, Upstream
 from bench.scenarios import SCENARIOS, Place, Result, Scenario
 
@@ -185,4 +185,7 @@ def test_table_and_plot_with_holes_in_them() -> None:
     told = table(medians, ["direct", "floor", "actors"], where)
     assert "never" in told
     assert ElementTree.fromstring(plot(medians, ["direct", "floor", "actors"], where)) is not None
+    page = markdown(medians, ["direct", "floor", "actors"], where | {"command": "x"}, "once").splitlines()
+    assert {line.count("|") for line in page[2:]} == {6}
+    assert "never" in page[4]
     assert [number(value) for value in (123456.0, 123.4, 12.34, 1.234)] == ["123k", "123", "12.3", "1.23"]
