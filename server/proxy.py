@@ -44,6 +44,7 @@ from .metrics import Metrics
 from .rollout import Rollout
 from .services import Services
 from .settings import Address
+from .tracing import close_tracing, open_tracing
 from .v1 import V1
 from .version import VERSION
 from .watchdogs import LoopWatch
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from .edge_listener import Accept
     from .memory import Memory
     from .settings import Settings
+    from .tracing import Tracing
 
 __all__ = ["LAST_WORDS", "BindError", "Proxy", "open_proxy", "secrets_of"]
 
@@ -262,6 +264,7 @@ async def open_proxy(
             ) as breaker,
             open_upstream_client(upstreams) as client,
             _watching_the_loop(metrics, board) as watch,
+            _tracing(settings) as tracing,
         ):
             services = Services(
                 settings,
@@ -277,6 +280,7 @@ async def open_proxy(
                 Rollout(settings.streaming),
                 board,
                 recorder,
+                tracing,
             )
             listeners = [one for one in (main_socket, admin_socket) if one]
             proxy = Proxy(services, url_of(admin_socket) if admin_socket else "", listeners, memory)
@@ -340,6 +344,17 @@ def _recording(settings: Settings, worker: int | None) -> Iterator[FlightRecorde
 
 
 @asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator[Tracing | None]:
+    """Whoever writes spans, if they are wanted; what waits is exported at the end."""
+    tracing = open_tracing(settings)
+    try:
+        yield tracing
+    finally:
+        if tracing is not None:
+            await close_tracing(tracing)
+
+
+@asynccontextmanager
 async def _watching_the_loop(metrics: Metrics, board: Board) -> AsyncIterator[LoopWatch]:
     watch = LoopWatch(metrics.loop_lag)
     async with trio.open_nursery() as nursery:
@@ -373,7 +388,7 @@ def url_of(listener: socket.socket) -> str:
 
 def secrets_of(settings: Settings) -> list[str]:
     """Everything configured that must not be seen: keys of clients and of the admin listener, credentials, header values, proxy URLs."""
-    secrets = [*settings.client_keys, *settings.admin_keys]
+    secrets = [*settings.client_keys, *settings.admin_keys, *settings.tracing.headers.values()]
     for upstream in settings.configured_upstreams.values():
         secrets += [secret for secret in (upstream.key, upstream.proxy, *upstream.headers.values()) if secret is not None]
     return [secret.reveal() for secret in secrets]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("evenflow.reload")
 
 #: Belongs to a listening socket, a process or a thread, which exists already.
-_NEEDS_RESTART: Final = ("bind", "admin_bind", "backlog", "workers", "recorder")
+_NEEDS_RESTART: Final = ("bind", "admin_bind", "backlog", "workers", "recorder", "tracing")
 #: The same, of `edge`: handed to every connection of a listener.
 _EDGE_NEEDS_RESTART: Final = ("max_headers", "max_header_bytes", "max_target", "header_timeout", "keepalive_timeout")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .metrics import Metrics
     from .rollout import Rollout
     from .settings import Settings
+    from .tracing import Tracing
 
     Processor: TypeAlias = StreamProcessor | RelayProcessor
 
@@ -66,6 +67,7 @@ class Services:
       rollout: which engine serves a stream; the same under every configuration.
       board: what the dashboard shows; the same under every configuration.
       recorder: of flights, None if none are kept.
+      tracing: opens a span for each stream, None if none is wanted.
       readiness: the same under every configuration.
     """
 
@@ -82,6 +84,7 @@ class Services:
     rollout: Rollout
     board: Board
     recorder: FlightRecorder | None = None
+    tracing: Tracing | None = None
     readiness: Readiness = field(default_factory=Readiness)
 
     @property

@@ -332,6 +332,16 @@ class RecorderSettings(_Section, frozen=True):
     ] = "redacted"
 
 
+class TracingSettings(_Section, frozen=True):
+    """OpenTelemetry: one span per stream, by OTLP over HTTP. Needs `pip install 'evenflow[otel]'`."""
+
+    endpoint: Annotated[str, _text("where spans are sent; none: nothing is traced", "http://127.0.0.1:4318/v1/traces")] = ""
+    share: Annotated[float, _share("of the streams that belong to no trace of their client; those that do are traced as it says")] = 1.0
+    service_name: Annotated[str, _text("`service.name` of every span")] = "evenflow"
+    headers: Annotated[dict[str, Secret], _text("added to every export; a value is the text or `env:NAME`")] = field(default_factory=dict)
+    timeout: Annotated[float, _duration("of one export; spans wait meanwhile, streams never do")] = 10.0
+
+
 class UpstreamSettings(_Section, frozen=True, kw_only=True):
     """One base URL with one credential; two keys are two upstreams."""
 
@@ -435,6 +445,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     edge: EdgeSettings = field(default_factory=EdgeSettings)
     log: LogSettings = field(default_factory=LogSettings)
     recorder: RecorderSettings = field(default_factory=RecorderSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
     configured_upstreams: dict[str, UpstreamSettings] = field(default_factory=dict, name="upstreams")
     configured_routes: tuple[RouteSettings, ...] = field(default=(), name="routes")
 

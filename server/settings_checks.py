@@ -10,6 +10,7 @@ import re
 import ssl
 from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -25,7 +26,7 @@ from .settings_schema import SettingPath, dotted, environment_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .settings import BreakerSettings, EdgeSettings, Settings, UpstreamSettings
+    from .settings import BreakerSettings, EdgeSettings, Settings, TracingSettings, UpstreamSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def contradictions(settings: Settings, origin_of: Callable[[SettingPath], Origin
 def _problems(settings: Settings) -> Iterator[_Finding]:
     yield from _listeners(settings)
     yield from _edge(settings.edge)
+    yield from _tracing(settings.tracing)
     for name, keys in (("client_keys", settings.client_keys), ("admin_keys", settings.admin_keys)):
         for index, key in enumerate(keys):
             if not _is_one_word(key.reveal()):
@@ -206,6 +208,20 @@ def _upstream(upstream: UpstreamSettings) -> Iterator[_Finding]:
         except OSError as exc:  # SSLError among them
             reason = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read: {exc.strerror}"
             yield ("ca_file",), f"{upstream.ca_file} {reason}", "name a readable PEM bundle"
+
+
+def _tracing(tracing: TracingSettings) -> Iterator[_Finding]:
+    if not tracing.endpoint:
+        return
+    path: SettingPath = ("tracing", "endpoint")
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", tracing.endpoint):
+        yield path, "is no http:// or https:// URL", "write for example http://127.0.0.1:4318/v1/traces"
+    try:
+        installed = find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # of a parent
+        installed = False
+    if not installed:
+        yield path, "is set, and OpenTelemetry is not installed", "install evenflow[otel], or take it out"
 
 
 def _url(text: str) -> Iterator[_Finding]:

@@ -35,10 +35,10 @@ from actors import (
     to_upstream,
 )
 
+from .bookkeeping import TRACE_CONTEXT, open_booking
 from .buffers import guard_factory
 from .flights import RecordedMachine
 from .hops import CODE, MOST, TOO_MANY, hops_of, next_hop
-from .log import log_outcome, outcome_facts
 from .outlets import AsgiOutlet, PlainOutlet, exchange_of
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from actors import Outcome, Rejection, Route, Visit
 
+    from .bookkeeping import Booking
     from .flights import Flight
-    from .rollout import Engine
     from .services import Services
     from .settings import Settings
 
@@ -115,26 +115,15 @@ class V1:
         except Disconnected:
             self._services.metrics.request_answered(endpoint=path, status=499)
             return
-        request = UpstreamRequest(
-            "POST",
-            target,
-            (*to_upstream(headers), next_hop(hops)),
-            body,
-            text["authorization"].encode("latin-1") if "authorization" in text else None,
-        )
         streamed = facts.stream and path in COMPLETIONS
         engine = self._services.rollout.engine(client or request_id) if streamed else "relay"
         shadow = self._shadow(facts, route) if streamed and engine == "relay" and self._services.rollout.shadowing else None
-        recorder = self._services.recorder if engine == "actors" else None
-        flight = recorder.open(trio.current_time(), _flight_facts(request_id, path, facts, route, engine)) if recorder is not None else None
-        processor = self._processor(
-            request, facts, route, engine, request_id, path, visit, shadow, flight, retrying=_is_retry(text), whole=delivery == "whole"
+        booking = open_booking(
+            self._services, request_id, path, facts, route=route.pattern, engine=engine, client=client, streamed=streamed, headers=text
         )
-        self._services.metrics.request_started(stream=facts.stream)
-        self._services.readiness.begin(processor)
-        if streamed:
-            shown = {"id": request_id, "model": facts.model[:100], "client": client or "", "engine": engine}
-            self._services.board.stream_begins(processor, processor.tally, shown)
+        request = self._request(target, headers, next_hop(hops), body, booking)
+        processor = self._processor(request, facts, route, booking, visit, shadow, retrying=_is_retry(text), whole=delivery == "whole")
+        booking.begin(processor)
         outcome: Outcome | None = None
         try:
             async with nullcontext() if shadow is None else _running(shadow):
@@ -142,25 +131,7 @@ class V1:
                 if shadow is not None:
                     self._services.rollout.compared(outcome, await shadow.finish())
         finally:
-            self._services.readiness.running.discard(processor)
-            outcome = outcome if outcome is not None else processor.outcome()
-            if streamed:
-                now = trio.current_time()
-                self._services.rollout.ended(outcome, engine, now)
-                self._services.board.stream_ended(processor, outcome, now)
-            self._services.metrics.request_ended(outcome, endpoint=path, engine=engine, stream=facts.stream)
-            if flight is not None and recorder is not None:
-                recorder.close_flight(flight, outcome_facts(outcome))
-            log_outcome(
-                outcome,
-                request_id=request_id,
-                route=route.pattern,
-                model=facts.model,
-                engine=engine,
-                endpoint=path,
-                client=client,
-                stream=facts.stream,
-            )
+            booking.end(outcome if outcome is not None else processor.outcome())
 
     def _authenticate(self, headers: dict[str, str]) -> str | None:
         if not self._services.keys:
@@ -170,6 +141,16 @@ class V1:
             message = "the API key is missing or wrong; send one of this proxy's client_keys as Authorization: Bearer or x-api-key"
             raise Refusal(401, message, "invalid_api_key", headers=((b"www-authenticate", b"Bearer"),))
         return client
+
+    def _request(
+        self, target: str, headers: list[tuple[bytes, bytes]], hop: tuple[bytes, bytes], body: bytes, booking: Booking
+    ) -> UpstreamRequest:
+        """What goes up. Where streams are traced, our own span is the parent of whatever the upstream does."""
+        passed = to_upstream(headers)
+        if context := booking.trace_headers():
+            passed = [*(header for header in passed if header[0] not in TRACE_CONTEXT), *context]
+        authorization = next((value for name, value in headers if name == b"authorization"), None)
+        return UpstreamRequest("POST", target, (*passed, hop), body, authorization)
 
     def _route(self, facts: RequestFacts) -> Route:
         route = self._services.routes.find(facts.model)
@@ -207,17 +188,14 @@ class V1:
         request: UpstreamRequest,
         facts: RequestFacts,
         route: Route,
-        engine: Engine,
-        request_id: str,
-        path: str,
+        booking: Booking,
         visit: Visit,
         shadow: Shadow | None,
-        flight: Flight | None,
         *,
         retrying: bool,
         whole: bool,
     ) -> StreamProcessor | RelayProcessor:
-        services = self._services
+        services, engine, path = self._services, booking.engine, booking.path
         now = trio.current_time()
         tally = Tally(started=now)
         if engine == "actors":
@@ -238,7 +216,7 @@ class V1:
             random=services.random,
             visit=visit,
         )
-        headers = ResponseHeaders(request_id, engine)
+        headers = ResponseHeaders(booking.request_id, engine)
         if engine != "actors":
             return RelayProcessor(attempts, headers, route.timers, stream=facts.stream, tally=tally, shadow=shadow)
         policy = StreamPolicy(
@@ -251,13 +229,8 @@ class V1:
             keepalive_interval=route.timers.keepalive_interval,
             total=route.timers.total,
         )
-        machine = self._machine(policy, tally, now, flight)
+        machine = self._machine(policy, tally, now, booking.flight)
         return StreamProcessor(attempts, machine, headers, max_event=services.settings.max_event, tally=tally)
-
-
-def _flight_facts(request_id: str, path: str, facts: RequestFacts, route: Route, engine: str) -> dict[str, object]:
-    endpoint = path.removeprefix("/v1/")
-    return {"id": request_id, "endpoint": endpoint, "model": facts.model[:200], "route": route.pattern, "engine": engine}
 
 
 @asynccontextmanager

@@ -185,3 +185,14 @@ def test_what_is_odd_only_warns(tmp_path: Path, text: str, expected: str) -> Non
 @pytest.mark.parametrize("version", ["v1", "compatible-mode/v1", "v1beta/openai", "api/paas/v4"])
 def test_other_peoples_versions_do_not_warn(tmp_path: Path, version: str) -> None:
     assert read(tmp_path, None, {}, Flags(upstream=f"http://a/{version}")).warnings == ()
+
+
+def test_tracing_wants_a_url_and_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.settings_checks.find_spec", lambda _: None)
+    path = tmp_path / "evenflow.toml"
+    path.write_text('[tracing]\nendpoint = "collector:4318"\n' + MAIN)
+    with pytest.raises(SettingsError) as refused:
+        load(Flags(config=str(path)), {})
+    told = "\n".join(map(str, refused.value.problems))
+    assert "tracing.endpoint: is no http:// or https:// URL" in told
+    assert "OpenTelemetry is not installed; install evenflow[otel]" in told

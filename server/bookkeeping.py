@@ -1,0 +1,125 @@
+"""One request's entries in all books: metrics, the log's line, the roll-out's comparison, the dashboard, the flight recorder, the trace.
+
+Each is opened when the request begins and closed when it has ended, once and in this order, whatever happened in between. Knows none of
+the books' insides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from .log import log_outcome, outcome_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from actors import Outcome, RequestFacts
+
+    from .flights import Flight
+    from .rollout import Engine
+    from .services import Processor, Services
+    from .tracing import StreamSpan
+
+#: W3C's headers of a trace; passed on as they came where nothing is traced here.
+TRACE_CONTEXT: Final = frozenset({b"traceparent", b"tracestate"})
+_MODEL: Final = 200
+
+
+@dataclass(slots=True)
+class Booking:
+    """The entries of one request. Made by `open_booking`.
+
+    Args:
+      path: with its /v1/.
+      route: pattern of the route that serves it.
+      client: id of the client key, None without one.
+      stream: the client asked for a stream; `streamed` if it is one of ours, a completion's.
+    """
+
+    services: Services
+    request_id: str
+    path: str
+    model: str
+    route: str
+    engine: Engine
+    client: str | None
+    stream: bool
+    streamed: bool
+    flight: Flight | None
+    span: StreamSpan | None
+    _processor: Processor | None = None
+
+    def trace_headers(self) -> list[tuple[bytes, bytes]]:
+        """What tells the upstream of our span; empty where none is traced."""
+        return self.span.headers() if self.span is not None else []
+
+    def begin(self, processor: Processor) -> None:
+        """The request begins."""
+        services = self.services
+        self._processor = processor
+        services.metrics.request_started(stream=self.stream)
+        services.readiness.begin(processor)
+        if self.streamed:
+            shown = {"id": self.request_id, "model": self.model, "client": self.client or "", "engine": self.engine}
+            services.board.stream_begins(processor, processor.tally, shown)
+
+    def end(self, outcome: Outcome) -> None:
+        """It has ended; to be called once, and never before `begin`."""
+        services, processor = self.services, self._processor
+        assert processor is not None
+        services.readiness.running.discard(processor)
+        if self.streamed:
+            now = trio.current_time()
+            services.rollout.ended(outcome, self.engine, now)
+            services.board.stream_ended(processor, outcome, now)
+        services.metrics.request_ended(outcome, endpoint=self.path, engine=self.engine, stream=self.stream)
+        if self.flight is not None and services.recorder is not None:
+            services.recorder.close_flight(self.flight, outcome_facts(outcome))
+        if self.span is not None:
+            self.span.end(outcome)
+        log_outcome(
+            outcome,
+            request_id=self.request_id,
+            route=self.route,
+            model=self.model,
+            engine=self.engine,
+            endpoint=self.path,
+            client=self.client,
+            stream=self.stream,
+        )
+
+
+def open_booking(
+    services: Services,
+    request_id: str,
+    path: str,
+    facts: RequestFacts,
+    *,
+    route: str,
+    engine: Engine,
+    client: str | None,
+    streamed: bool,
+    headers: Mapping[str, str],
+) -> Booking:
+    """A request that is about to begin.
+
+    Args:
+      headers: the client's, for the trace that it may belong to; names in lower case.
+    """
+    flight = span = None
+    model = facts.model[:_MODEL]
+    if services.recorder is not None and engine == "actors":
+        told: dict[str, object] = {
+            "id": request_id,
+            "endpoint": path.removeprefix("/v1/"),
+            "model": model,
+            "route": route,
+            "engine": engine,
+        }
+        flight = services.recorder.open(trio.current_time(), told)
+    if services.tracing is not None and streamed:
+        span = services.tracing.begin(trio.current_time(), headers, request_id=request_id, model=model, route=route, engine=engine)
+    return Booking(services, request_id, path, facts.model, route, engine, client, facts.stream, streamed, flight, span)
