@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
-_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?admin +http://([\d.:]+)/status", re.DOTALL)
+_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 #: The defaults, but that nothing drains.
 _SETTINGS: Final = """\
 bind = "127.0.0.1:0"

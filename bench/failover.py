@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = Path(__file__).resolve().parent.parent / "docs" / "examples" / "failover.toml"
 
-_LISTENS: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?admin +http://([\d.:]+)/status", re.DOTALL)
+_LISTENS: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 _RESUMED: Final = re.compile(r"^: evenflow resumed after \S+ on upstream '(\w+)' (\(\w+\))$", re.MULTILINE)
 _PACE: Final = 0.02  # seconds between two events, so that an answer takes a second
 #: Seconds: the caller's patience, more than all retries with all timers of the file can take.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
-_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?admin +http://([\d.:]+)/status", re.DOTALL)
+_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 
 _MARGIN: Final = 60.0  # seconds that all streams together may take longer than an upstream alone would
 _PERCENTILES: Final = (50, 90, 99, 100)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
-_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?admin +http://([\d.:]+)/status", re.DOTALL)
+_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 
 #: Timers short enough for each of them to strike many times, and long enough for a machine on which others leave little to us. The circuit
 #: counts but refuses nothing: with so many faults it would be open most of the time, and a soak of refusals would say nothing about
