@@ -110,7 +110,6 @@ ROWS: Final[dict[str, dict[str, str]]] = {
 #: Rows without a test, and why.
 NOT_SHOWN: Final[dict[str, str]] = {
     "75": "not applicable: there is no shared state",
-    "76": "not applicable: metrics are scraped, nothing is sent anywhere",
     "79": "not applicable: there is no TLS listener",
 }
 

@@ -141,7 +141,9 @@ async def test_without_tracing_the_clients_context_passes_as_it_is(simulator: Si
     assert seen.headers["traceparent"] == PARENT
 
 
-async def test_a_collector_that_is_not_there_costs_no_stream_anything_and_the_end_little(simulator: Simulator, unused_port: int) -> None:
+async def test_row_76_a_collector_that_is_not_there_costs_no_stream_anything_and_the_end_little(
+    simulator: Simulator, unused_port: int
+) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otel is not installed")
     wanted = TracingSettings(endpoint=f"http://127.0.0.1:{unused_port}/v1/traces")
     with trio.fail_after(10):
