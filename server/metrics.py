@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from actors import REJECTIONS, End, StateName, upstream_of
+from actors import REJECTIONS, End, FaultKind, StateName, upstream_of
 
 from .version import VERSION
 
@@ -37,6 +37,9 @@ ENDPOINTS: Final = frozenset({"chat/completions", "completions", "embeddings", "
 
 #: States of a circuit (DESIGN section 6).
 BREAKER_STATES: Final[tuple[StateName, ...]] = get_args(StateName)
+
+# Faults that no retry and no time mends: each upstream has them from the first scrape on, so that the first of all is an increase.
+_NEEDS_SOMEBODY: Final = (FaultKind.AUTH.value, FaultKind.MODEL_ACCESS.value, FaultKind.QUOTA.value)
 
 # Seconds. OpenTelemetry's buckets for gen_ai.client.operation.duration, doubled onward until they pass timers.first_token (300 s)
 # and timers.total (1800 s): a local model may need minutes for its first token.
@@ -155,6 +158,8 @@ class Metrics:
             self._retries.add(0, upstream)
             for end in End:
                 self._streams.add(0, end.value, upstream, "actors")
+            for kind in _NEEDS_SOMEBODY:
+                self._faults.add(0, upstream, kind)
 
     def config_reloaded(self, result: Literal["accepted", "refused"]) -> None:
         """The configuration was read anew."""
@@ -277,7 +282,7 @@ class _AskedAtScrape(Collector):
                 "open_upstream_connections", "Connections to upstreams that are open, idle ones included.", self.open_connections()
             )
         if self.memory is not None:
-            yield _gauged("memory_share", "Share of the memory it may have that the process holds; 0 where it is not known.", self.memory())
+            yield _gauged("memory_ratio", "Share of the memory it may have that the process holds; 0 where it is not known.", self.memory())
         if self.tasks is not None:
             yield _gauged("tasks", "Tasks of the event loop, its own included.", self.tasks())
         if self.breaker is not None:
@@ -320,7 +325,7 @@ def _collect_admission(admission: AdmissionStatistics) -> Iterator[Metric]:
 
 
 def _collect_rollout(rollout: RolloutStatistics) -> Iterator[Metric]:
-    yield _gauged("rollout_percent", "Share of streams that the actors engine serves now.", rollout.percent)
+    yield _gauged("rollout_ratio", "Share of streams that the actors engine serves now.", rollout.percent / 100)
     yield _gauged("engine_fallback", "1 while the relay serves all streams because the actors failed too often.", rollout.fallen_back)
     faults = CounterMetricFamily("evenflow_engine_faults", "Streams in which evenflow itself failed.", labels=("engine",))
     for engine, count in rollout.own_faults.items():

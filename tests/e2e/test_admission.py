@@ -204,7 +204,7 @@ async def test_row_65_when_memory_is_short_new_requests_are_shed_and_running_one
             assert (await first.rest()).done
         metrics = await metrics_of(proxy)
         assert metrics['evenflow_rejected_total{reason="memory"}'] == 1
-        assert metrics["evenflow_memory_share"] > 0
+        assert metrics["evenflow_memory_ratio"] > 0
     assert [line["max_memory"] for line in log.lines if line["event"] == "memory"] == [1e-9]
 
 
