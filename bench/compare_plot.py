@@ -33,7 +33,7 @@ _TOP: Final = 54
 
 
 def plot(medians: Medians, targets: Sequence[str], machine: Mapping[str, Any]) -> str:
-    """The whole picture, as SVG. Bars are linear and cut off where one is beyond four times the longest of evenflow."""
+    """The whole picture, as SVG. Bars are linear; one beyond four times the longest of evenflow is cut off and marked »."""
     panels = [panel for panel in _PANELS if panel[0] in medians]
     height_of_panel = 34 + _ROW * len(targets)
     rows = -(-len(panels) // _COLUMNS)
@@ -63,7 +63,7 @@ def _panel(
         top = y + 22 + row * _ROW
         length = min(value / most, 1.0) * (_WIDTH - _LABEL - 80)
         colour = "#2563a8" if target.partition("@")[0] in OURS else "#b8b8b8"
-        beyond = " (bar cut off)" if value > most else ""
+        beyond = " »" if value > most else ""
         parts += [
             f'<text x="{x + _LABEL - 6}" y="{top + 12}" text-anchor="end">{escape(target.rpartition("/")[2])}</text>',
             f'<rect x="{x + _LABEL}" y="{top + 1}" width="{length:.1f}" height="{_ROW - 5}" fill="{colour}"/>',

@@ -36,6 +36,10 @@ def plot(medians: Medians, targets: Sequence[str], counts: Sequence[int], machin
     return "\n".join([*parts, "</svg>", ""])
 
 
+def _short(count: int) -> str:
+    return f"{count / 1000:g}k" if count >= 1000 else str(count)
+
+
 def _panel(left: int, figure: str, title: str, medians: Medians, targets: Sequence[str], counts: Sequence[int]) -> list[str]:
     lines = {
         target: [(count, value) for count in counts if (value := medians.get(f"open-{count}", {}).get(target, {}).get(figure)) is not None]
@@ -58,7 +62,9 @@ def _panel(left: int, figure: str, title: str, medians: Medians, targets: Sequen
             f'<line x1="{left}" y1="{y(value):.1f}" x2="{left + right}" y2="{y(value):.1f}" stroke="#e4e4e4"/>',
             f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end" fill="#666">{number(value)}</text>',
         ]
-    parts += [f'<text x="{x(count):.1f}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle" fill="#666">{count:,}</text>' for count in counts]
+    parts += [
+        f'<text x="{x(count):.1f}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle" fill="#666">{_short(count)}</text>' for count in counts
+    ]
     for target, line in lines.items():
         if not line:
             continue
