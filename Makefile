@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # What looks at the release from outside (SBOM, audit) has an environment of its own.
 AUDIT := .venv-audit
 
-.PHONY: demo dev test lint types check-style unit load failover soak bench bench-micro bench-scale profile eval calibrate lock wheel changelog sbom audit clean help site
+.PHONY: demo dev test lint types check-style unit load failover soak clients bench bench-micro bench-scale profile eval calibrate lock wheel changelog sbom audit clean help site
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
@@ -20,6 +20,7 @@ help:
 	@echo "make load    1,000 streams at once, and how fast a client's leaving reaches the upstream"
 	@echo "make failover  sixteen faults of an upstream at their real speed, against docs/examples/failover.toml (2 min)"
 	@echo "make soak    mixed traffic with faults; at the end everything is back where it was (ARGS=\"--minutes 60\")"
+	@echo "make clients  nine real clients (SDKs, CLIs, agents) installed and run, the simulator behind evenflow (ARGS=\"--only llm\")"
 	@echo "make bench   what a chunk and a request cost, beside nginx and a bare relay (ARGS=\"--scenario paced-100 --peers naive\")"
 	@echo "make bench-micro    parser, detector, breaker, channel: microseconds per call"
 	@echo "make bench-scale    cost of a request and memory of a stream, from 1 to 5,000 open"
@@ -61,6 +62,9 @@ failover: $(VENV)/run.stamp
 
 soak: $(VENV)/run.stamp
 	$(BIN)/python -m bench.soak $(ARGS)
+
+clients: $(VENV)/run.stamp
+	$(BIN)/python -m bench.clients $(ARGS)
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python -m bench.compare $(ARGS)

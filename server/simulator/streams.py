@@ -164,7 +164,10 @@ CALLS: Final = (
 
 
 def _tools(ask: Ask) -> Answer:
-    return say(ask, tool_calls(CALLS[: ask.count("calls")], ask.chance) if ask.chat else script_of(ask))
+    if not ask.chat:
+        return say(ask, script_of(ask))
+    calls = ((ask.word("name"), ask.word("arguments")),) if ask.word("name") else CALLS[: ask.count("calls")]
+    return say(ask, tool_calls(calls, ask.chance))
 
 
 def _choices(ask: Ask) -> Answer:
@@ -228,8 +231,12 @@ MODELS: Final[Mapping[str, Model]] = {
     "reasoning": Model("reasoning first, then content", _reasoning, {"field": "reasoning_content"}, "field"),
     "refusal": Model("a refusal instead of content", _refusal),
     "empty": Model("no text at all: role, finish_reason, [DONE]", _empty),
-    "tools": Model("one tool call, its arguments in fragments", _tools, {"calls": 1}),
-    "parallel-tools": Model("two parallel tool calls, their arguments in fragments", _tools, {"calls": 2}),
+    "tools": Model(
+        "one tool call, its arguments in fragments; `name` and `arguments` say another one",
+        _tools,
+        {"calls": 1, "name": "", "arguments": "{}"},
+    ),
+    "parallel-tools": Model("two parallel tool calls, their arguments in fragments", _tools, {"calls": 2, "name": "", "arguments": "{}"}),
     "choices": Model("several choices, interleaved, whatever `n` asked for", _choices, {"n": 3}, "n"),
     "finish": Model("ends with another finish_reason", _finish, {"reason": "length"}, "reason"),
     "logprobs": Model("every text event tells its token's log probability", ok, {"logprobs": 1}),
