@@ -89,14 +89,8 @@ def _verdict(client: Client, place: Place, said: Said, seen: Sequence[Seen], lef
             return _left(seen, left)
         case "error":
             return _told(said, len(seen))
-        case "tools" if client.call is None:
-            return Cell("none", "has none")
         case "tools":
-            wanted = (client.call[0], json.loads(client.call[1].replace("{home}", str(place.home))))
-            called = [(name, _parsed(arguments)) for name, arguments in said.calls]
-            if said.error or called != [wanted]:
-                return Cell("off", f"calls {called}{said.error and ', error '}{said.error}")
-            return _right(said) if client.carries_on else Cell("ok")
+            return _called(client, place, said)
         case _:
             return _right(said)
 
@@ -107,6 +101,17 @@ def _right(said: Said) -> Cell:
     if said.text != RIGHT:
         return Cell("off", f"another text: {len(said.text)} characters for {len(RIGHT)}, {said.text[:40]!r}...")
     return Cell("ok")
+
+
+def _called(client: Client, place: Place, said: Said) -> Cell:
+    if client.call is None:
+        return Cell("none", "has none")
+    name, arguments = client.call
+    wanted = (name, json.loads(arguments.replace("{home}", str(place.home))))
+    called = [(name, _parsed(arguments)) for name, arguments in said.calls]
+    if said.error or called != [wanted]:
+        return Cell("off", f"calls {called}{said.error and ', error '}{said.error}")
+    return _right(said) if client.carries_on else Cell("ok")
 
 
 def _told(said: Said, asked: int) -> Cell:

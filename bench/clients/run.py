@@ -114,7 +114,10 @@ async def _meet(client: Client, place: Place, simulator: Simulator) -> Cell:
         left = None
         try:
             with trio.move_on_after(_LIMIT) as limit:
-                left = await _leave(client, process, simulator) if place.case == "disconnect" else await _end(process)
+                if place.case == "disconnect":
+                    left = await _leave(client, process, simulator)
+                else:
+                    await _end(process)
         finally:
             _signal(process, signal.SIGKILL)
             with trio.CancelScope(shield=True):  # killed: it ends
