@@ -21,6 +21,7 @@ Whatever happens here, no request waits longer than a second for it: the breaker
 from __future__ import annotations
 
 import logging
+import math
 import random as random_module
 from collections import deque
 from contextlib import asynccontextmanager
@@ -330,25 +331,36 @@ class _Body:
         for name in self._circuits:
             self._publish(name)
         while True:
-            message = None
-            with trio.move_on_at(min((circuit.deadline for circuit in self._circuits.values()), default=float("inf"))):
-                try:
-                    message = await inbox.receive()
-                except trio.EndOfChannel:
-                    return
+            # One scope for as long as its deadline stands, not one per message: that would cost more than most messages.
+            with trio.CancelScope(deadline=self._deadline()) as waiting:
+                while True:
+                    try:
+                        message = await inbox.receive()
+                    except trio.EndOfChannel:
+                        return
+                    self._handle_all(message, inbox)
+                    if (deadline := self._deadline()) != waiting.deadline:
+                        waiting.deadline = deadline
             now = trio.current_time()
-            if message is None:
-                for name, circuit in self._circuits.items():
-                    circuit.advance(now)
-                    self._publish(name)
-            # `receive` gives one message per round of trio's scheduler, and a round is as long as everything else that runs in it:
-            # whoever is behind others in the mailbox would wait that many rounds.
-            while message is not None:
-                self._handle(message, now)
-                try:
-                    message = inbox.receive_nowait()
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
+            for name, circuit in self._circuits.items():
+                circuit.advance(now)
+                self._publish(name)
+
+    def _deadline(self) -> float:
+        """When a circuit changes of itself."""
+        return min((circuit.deadline for circuit in self._circuits.values()), default=math.inf)
+
+    def _handle_all(self, message: _Message, inbox: trio.MemoryReceiveChannel[_Message]) -> None:
+        """A message and what lies behind it. `receive` gives one message per round of trio's scheduler, and a round is as long as all
+        that runs in it: whoever is behind others in the mailbox would wait that many rounds.
+        """
+        now = trio.current_time()
+        while True:
+            self._handle(message, now)
+            try:
+                message = inbox.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
 
     def _handle(self, message: _Message, now: float) -> None:
         match message:
