@@ -58,13 +58,17 @@ class Visitors:
 
     async def answered(self, scope: Any, send: Send) -> bool:
         """Whether the request was answered here: its Host is not ours, its page may not send it, or it only asks what a page may do."""
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host, origin = headers.get(b"host"), headers.get(b"origin", "")
+        fields = dict(scope["headers"])  # names in lower case, as ASGI has it
         # Without a Host it is HTTP/1.0, which no browser speaks.
+        host = fields[b"host"].decode("latin-1") if b"host" in fields else None
         if host is not None and self._hosts is not None and _name(host) not in self._hosts and scope["path"] not in _OPEN_TO_ALL:
             told = f"the host '{printable(host)}' is none of this proxy's names; add it to edge.allowed_hosts"
             await self._refuse(send, Refusal(421, "wrong_host", f"{told} (EVENFLOW_EDGE__ALLOWED_HOSTS)"))
             return True
+        if b"origin" not in fields:
+            return False
+        headers = {name: value.decode("latin-1") for name, value in fields.items()}
+        origin = headers[b"origin"]
         if scope["method"] == "POST" and origin and origin not in self._origins and _media_type(headers) in _UNASKED:
             # Whatever else a foreign page posts, its browser asks before; this it sends at once, and whoever bears the cost is not asked.
             await self._refuse(send, _foreign(origin))

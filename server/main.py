@@ -59,6 +59,7 @@ async def _until_signalled(
             nursery.start_soon(notifier.feed_watchdog)
             async with open_proxy(settings) as proxy:
                 nursery.start_soon(_obey, signals, proxy, load, ending, notifier)
+                freeze_what_stays()
                 announce(proxy)
                 notifier.ready(f"listens on {proxy.base_url}")
                 task_status.started(proxy)
@@ -98,10 +99,15 @@ def prepare_process(settings: Settings) -> None:
     configure_logging(settings.log.format, settings.log.level)
     register_secrets(secrets_of(settings))
     raise_descriptor_limit()
-    # What is loaded by now lives as long as the process. Streams make few cycles, so rare collections cost little memory; with the default
-    # thresholds 1,000 streams spent a third of their time in collections (`make load`: 26 s, then 16 s).
-    gc.freeze()
+    # Streams make few cycles, so rare collections cost little memory; with the default thresholds 1,000 streams spent a third of their time
+    # in collections (`make load`: 26 s, then 16 s).
     gc.set_threshold(50_000, 50, 100)
+
+
+def freeze_what_stays() -> None:
+    """To be called once all is open: what is there by now lives as long as the process, and no collection need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def announce(settings: Settings, base_url: str, admin_url: str) -> None:

@@ -19,7 +19,9 @@ from .edge_exchange import EXTENSION, Exchange
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from actors import ResponseHead
+    from actors import Outcome, ResponseHead
+
+    from .services import Processor
 
 Message: TypeAlias = dict[str, Any]
 
@@ -28,6 +30,12 @@ def exchange_of(scope: Mapping[str, Any]) -> Exchange | None:
     """The exchange that a request runs on; None if it came in another way than through our own edge and in plain form."""
     exchange = scope.get("extensions", {}).get(EXTENSION)
     return exchange if type(exchange) is Exchange else None
+
+
+def is_whole(scope: Mapping[str, Any]) -> bool:
+    """The body of the request has come, to its end."""
+    exchange = exchange_of(scope)
+    return exchange is not None and not exchange.missing
 
 
 class PlainOutlet:
@@ -161,3 +169,36 @@ class AsgiOutlet:
                 raise ClientStalled from None
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ClientGone from exc
+
+
+async def run_processor(
+    processor: Processor,
+    stall: float,
+    scope: Mapping[str, Any],
+    receive: Callable[[], Awaitable[Any]],
+    send: Callable[[Any], Awaitable[None]],
+) -> Outcome:
+    """Run a processor to its end on the outlet that fits the request, and tell it if the client leaves.
+
+    Args:
+      stall: seconds that one write may wait before the client counts as stalled.
+      scope, receive, send: the request's, as ASGI has them.
+    """
+    if (exchange := exchange_of(scope)) is not None:
+        exchange.watch(processor.client_left)
+        return await processor.run(PlainOutlet(exchange, send, stall))
+    async with trio.open_nursery() as nursery:
+        outlet = AsgiOutlet(send, stall)
+        nursery.start_soon(outlet.deliver)
+        nursery.start_soon(_watch_disconnect, receive, processor, outlet)
+        outcome = await processor.run(outlet)
+        nursery.cancel_scope.cancel()
+    return outcome
+
+
+async def _watch_disconnect(receive: Callable[[], Awaitable[Any]], processor: Processor, outlet: AsgiOutlet) -> None:
+    """Tell the processor when the client leaves. Without this nobody would notice: what is sent after is swallowed."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if not outlet.ending:
+        processor.client_left()

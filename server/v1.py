@@ -1,14 +1,13 @@
 """All POST /v1/* as plain ASGI: reads the body once, then streams or answers whole.
 
-Owns the request's nursery (the processor, the outlet's sender, the watcher that notices a client leaving) and the order of checks
-before an upstream is asked. Quart is not involved: its response generator, its 60 s timeout and its body rules have no place on
-the hot path.
+Owns the order of checks before an upstream is asked, and what is counted and told when a request has ended. Quart is not involved: its
+response generator, its 60 s timeout and its body rules have no place on the hot path.
 """
 
 from __future__ import annotations
 
 import math
-import os
+import random
 import re
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from .bookkeeping import TRACE_CONTEXT, open_booking
 from .buffers import guard_factory
 from .flights import RecordedMachine
 from .hops import CODE, MOST, TOO_MANY, hops_of, next_hop
-from .outlets import AsgiOutlet, PlainOutlet, exchange_of
+from .outlets import is_whole, run_processor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -102,7 +101,7 @@ class V1:
                 raise Refusal(508, TOO_MANY, CODE, "server_error")
             _check_coding(headers, text, path)
             target = _target(scope, path)
-            body = await _read_body(receive, text, self._services.settings, visit)
+            body = await _read_body(receive, text, self._services.settings, visit, whole=is_whole(scope))
             facts = _facts(body, text, path)
             route = self._route(facts)
             delivery = _delivery(text, route)
@@ -127,7 +126,7 @@ class V1:
         outcome: Outcome | None = None
         try:
             async with nullcontext() if shadow is None else _running(shadow):
-                outcome = await _run(processor, route.timers.client_stall, scope, receive, send)
+                outcome = await run_processor(processor, route.timers.client_stall, scope, receive, send)
                 if shadow is not None:
                     self._services.rollout.compared(outcome, await shadow.finish())
         finally:
@@ -241,31 +240,9 @@ async def _running(shadow: Shadow) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def _run(processor: StreamProcessor | RelayProcessor, stall: float, scope: dict[str, Any], receive: Receive, send: Send) -> Outcome:
-    """Run a processor to its end, and tell it if the client leaves."""
-    if (exchange := exchange_of(scope)) is not None:
-        exchange.watch(processor.client_left)
-        return await processor.run(PlainOutlet(exchange, send, stall))
-    async with trio.open_nursery() as nursery:
-        outlet = AsgiOutlet(send, stall)
-        nursery.start_soon(outlet.deliver)
-        nursery.start_soon(_watch_disconnect, receive, processor, outlet)
-        outcome = await processor.run(outlet)
-        nursery.cancel_scope.cancel()
-    return outcome
-
-
-async def _watch_disconnect(receive: Receive, processor: StreamProcessor | RelayProcessor, outlet: AsgiOutlet) -> None:
-    """Tell the processor when the client leaves. Without this nobody would notice: what is sent after is swallowed."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if not outlet.ending:
-        processor.client_left()
-
-
 def _request_id(theirs: str) -> str:
     """The client's own request id if it is harmless, else a new one."""
-    return theirs if _REQUEST_ID.fullmatch(theirs) else f"ev-{os.urandom(16).hex()}"
+    return theirs if _REQUEST_ID.fullmatch(theirs) else f"ev-{random.getrandbits(128):032x}"
 
 
 def _is_retry(headers: dict[str, str]) -> bool:
@@ -316,7 +293,8 @@ def _busy(rejection: Rejection, headers: tuple[tuple[bytes, bytes], ...] = ()) -
     return Refusal(503, rejection.message, "server_busy", "server_error", headers=(wait, *headers))
 
 
-async def _read_body(receive: Receive, headers: dict[str, str], settings: Settings, visit: Visit) -> bytes:
+async def _read_body(receive: Receive, headers: dict[str, str], settings: Settings, visit: Visit, *, whole: bool) -> bytes:
+    """The request's body. `whole`: it is here already, as with most requests; then nothing waits, and no deadline is needed."""
     limit, edge = settings.max_request_body, settings.edge
     close = ((b"connection", b"close"),)
     too_large = Refusal(413, f"the request body is larger than max_request_body = {limit} bytes", "request_too_large", headers=close)
@@ -328,7 +306,8 @@ async def _read_body(receive: Receive, headers: dict[str, str], settings: Settin
     if (busy := visit.look_in() or visit.hold_bytes(held)) is not None:
         raise _busy(busy, close)
     start = trio.current_time()
-    with trio.CancelScope(deadline=start + edge.body_timeout) as waiting:
+    waiting = trio.CancelScope(deadline=start + edge.body_timeout)
+    with nullcontext() if whole else waiting:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -343,8 +322,9 @@ async def _read_body(receive: Receive, headers: dict[str, str], settings: Settin
                 held = size
             parts.append(part)
             more = message.get("more_body", False)
-            waiting.deadline = edge.body_timeout + min(trio.current_time(), start + size / edge.body_min_rate)
-    if more:
+            if more:
+                waiting.deadline = edge.body_timeout + min(trio.current_time(), start + size / edge.body_min_rate)
+    if waiting.cancelled_caught:
         told = f"the request body stalled for edge.body_timeout = {edge.body_timeout:g} s, or came slower than edge.body_min_rate"
         raise Refusal(408, told, "request_timeout", headers=close)
     return b"".join(parts)

@@ -18,7 +18,7 @@ import trio
 
 from .endings import Ending
 from .log import flush_logging, set_worker
-from .main import prepare_process
+from .main import freeze_what_stays, prepare_process
 from .proxy import open_proxy
 from .reload import Reloader
 from .settings_loaded import Loaded
@@ -58,6 +58,7 @@ async def work(number: int, control: socket.socket, listener: socket.socket) -> 
             async with open_proxy(first.settings, listener=listener, worker=number) as proxy:
                 nursery.start_soon(channel.send_all)
                 nursery.start_soon(_obey, channel, proxy, ending)
+                freeze_what_stays()
                 channel.tell(Serving(proxy.base_url))
                 await ending.asked.wait()
             nursery.cancel_scope.cancel()
