@@ -54,4 +54,6 @@ def test_row_66_the_wall_clock_is_read_where_a_date_is_meant_and_nowhere_else() 
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.time", "datetime.now", "datetime.utcnow", "time.localtime"):
                 readers.add(path.name)
-    assert readers <= {"attempts.py", "first_look.py"}  # a Retry-After that is a date
+    retry_after_is_a_date = {"attempts.py", "first_look.py"}
+    shown_to_people = {"edge_exchange.py", "log.py", "tracing.py", "proxy.py"}  # a Date header, a log line, a span, the dashboard
+    assert readers <= retry_after_is_a_date | shown_to_people
