@@ -44,7 +44,7 @@ from .metrics import Metrics
 from .rollout import Rollout
 from .services import Services
 from .settings import Address
-from .tracing import close_tracing, open_tracing
+from .tracing import LAST_SPANS, open_tracing
 from .v1 import V1
 from .version import VERSION
 from .watchdogs import LoopWatch
@@ -351,7 +351,9 @@ async def _tracing(settings: Settings) -> AsyncIterator[Tracing | None]:
         yield tracing
     finally:
         if tracing is not None:
-            await close_tracing(tracing)
+            # On a thread, since it blocks; a collector that is away gets so long.
+            with trio.move_on_after(LAST_SPANS, shield=True):
+                await trio.to_thread.run_sync(tracing.close, abandon_on_cancel=True)
 
 
 @asynccontextmanager

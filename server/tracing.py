@@ -12,8 +12,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import trio
-
 from actors import End
 
 from .version import VERSION
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("evenflow.tracing")
 _NS: Final = 1_000_000_000
-#: Seconds that what waits at the end has to be exported.
+#: Seconds that spans have at the end to be exported, and the exporter to give up.
+LAST_SPANS: Final = 1.5
 _LAST: Final = 1.0
 #: Spans that may wait for the exporter; more are dropped, as the SDK does.
 _WAITING: Final = 4096
@@ -151,12 +150,6 @@ def open_tracing(settings: Settings) -> Tracing | None:
     provider = TracerProvider(ParentBased(TraceIdRatioBased(wanted.share)), resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=_WAITING))
     return Tracing(provider, {name: _server(table.base_url) for name, table in settings.configured_upstreams.items()})
-
-
-async def close_tracing(tracing: Tracing) -> None:
-    """Export what waits without blocking the loop; whoever cannot be reached gets a second."""
-    with trio.move_on_after(2 * _LAST, shield=True):
-        await trio.to_thread.run_sync(tracing.close, abandon_on_cancel=True)
 
 
 def _server(base_url: str) -> tuple[str, int]:

@@ -101,7 +101,7 @@ def is_cumulative(deltas: Sequence[str]) -> bool:
 def is_related(deltas: Sequence[str]) -> bool:
     """Whether some delta equals the one before it, or begins with all of its lane's text so far."""
     so_far, last = "", None
-    for text in deltas:
+    for text in filter(None, deltas):
         if text == last or (so_far and text.startswith(so_far)):
             return True
         so_far, last = so_far + text, text
