@@ -126,6 +126,9 @@ class Connection:
                     await self._linger()
         finally:
             self.cut()
+            # They know this connection as it knows them; cut loose, all of it is freed now instead of by a collection much later.
+            self._exchange = self._protocol = None
+            del self._nursery
 
     # ---- reading ----------------------------------------------------------------------------------------------------------
 

@@ -148,6 +148,7 @@ class Exchange:
 
     def close(self) -> bytes:
         """The application has ended. Returns what it should have sent; b"" and a closed connection if it is too late for that."""
+        self.scope = {}  # it holds the exchange: a cycle, which only a collection would free
         if self._ended:
             return b""
         self._end()
