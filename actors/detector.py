@@ -65,8 +65,8 @@ class Detector:
         while not machine.ended:
             with trio.CancelScope(deadline=machine.deadline) as self._scope:
                 await trio.sleep_forever()
-            if not self._pen.has_room:
-                await self._room()  # a client that takes nothing needs no keep-alive, and the upstream is not to blame
+            if self._waiting or not self._pen.has_room:
+                await self._room()  # a client that takes nothing needs no keep-alive, and the upstream, unread, is not to blame
                 continue
             self._obey(machine.wake(trio.current_time()))
 
