@@ -1,8 +1,7 @@
 """The socket side of one client connection: deadlines, noticing who is gone, and closing so that the last answer arrives.
 
 A request in plain form (edge_head.py) is answered here, as an `Exchange` that its application runs on. Every other one goes to h11 and
-hypercorn's ASGI part, with the rules of edge_guard.py before them; that is made when the first such request comes, and goes on with bytes
-in its hands until it has none. What differs from hypercorn's TCPServer:
+hypercorn's ASGI part behind edge_guard.py's rules, made when the first such request comes. What differs from hypercorn's TCPServer:
 
 * One task reads as long as the connection lives, whatever is being answered. A client that sends bytes ahead and leaves is noticed.
 * There is one deadline, a number on the scope around the reading: until a head is whole, and while idle. None runs during an answer.
@@ -126,8 +125,7 @@ class Connection:
                     await self._linger()
         finally:
             self.cut()
-            # They know this connection as it knows them; cut loose, all of it is freed now instead of by a collection much later.
-            self._exchange = self._protocol = None
+            self._exchange = self._protocol = None  # cycles, which only a collection would free
             del self._nursery
 
     # ---- reading ----------------------------------------------------------------------------------------------------------
