@@ -52,10 +52,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """How a client left: when (`time.monotonic_ns`), and what it took to end its process, "" if one Ctrl-C did."""
+    """How a client left: when it was told to for the last time (`time.monotonic_ns`), and how often; the third time was SIGKILL."""
 
     at_ns: int
-    hard: str = ""
+    times: int = 1
 
 
 def scenario(client: Client, place: Place) -> Scenario:
@@ -136,8 +136,10 @@ def _left(seen: Sequence[Seen], left: Left | None) -> Cell:
         return Cell("off", "the upstream was not told")
     seconds = (last.ended_ns - left.at_ns) / 1e9
     note = f"{seconds * 1000:.0f} ms"
-    if left.hard:
-        return Cell("off", f"{note}, {left.hard}")
+    if left.times == 3:
+        return Cell("off", "only SIGKILL ended it")
+    if left.times == 2:
+        note += " after the second Ctrl-C"
     return Cell("ok" if seconds <= _SEEN_WITHIN else "off", note)
 
 

@@ -49,4 +49,5 @@ OPENCODE: Final = Client(
     interactive=True,
     call=("read", '{"filePath":"{home}/opencode.json"}'),
     carries_on=True,
+    own={"error": "the text is not kept"},  # headless it prints a text when it is complete, and none that is not
 )

@@ -44,7 +44,6 @@ stutter.trailer = true
 _LIMIT: Final = 150.0  # seconds for a case: aider takes 15 on this machine, an agent that tries again by itself a minute
 _LEAVES_AFTER: Final = 40  # events of an endless answer
 _SEES: Final = 5.0  # seconds the upstream gets to see that a client has left
-_ENDS: Final = 10.0  # seconds a process gets to end
 
 
 async def run_client(
@@ -152,19 +151,14 @@ async def _leave(client: Client, process: trio.Process, simulator: Simulator) ->
     await process.stdin.aclose()
     with trio.move_on_after(_LIMIT / 2):
         await simulator.observer.wait_for(_flows)
-    left_ns = time.monotonic_ns()
-    _signal(process, signal.SIGINT)
-    with trio.move_on_after(_SEES):
-        await simulator.observer.wait_for(_closed)
-    hard = ""
-    for how, number in (("a second Ctrl-C ended it", signal.SIGINT), ("only SIGKILL ended it", signal.SIGKILL)):
-        with trio.move_on_after(_ENDS):
-            await process.wait()
-        if process.returncode is not None:
-            break
-        hard = how
+    for presses, number in enumerate((signal.SIGINT, signal.SIGINT, signal.SIGKILL), 1):
+        left = Left(time.monotonic_ns(), presses)
         _signal(process, number)
-    return Left(left_ns, hard)
+        with trio.move_on_after(_SEES) as waiting:
+            await simulator.observer.wait_for(_closed)
+        if not waiting.cancelled_caught:
+            break
+    return left
 
 
 def _closed(observer: Observer) -> bool:

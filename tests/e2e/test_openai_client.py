@@ -93,6 +93,11 @@ async def test_parallel_tool_calls(client: AsyncOpenAI) -> None:
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("model", ["stutter-b2:envelope=dashscope", "stutter-c1:envelope=nonce", "stutter-f1"])
+async def test_stutter_is_not_seen(model: str, client: AsyncOpenAI) -> None:
+    assert await text_of(client, model) == await text_of(client, "ok")
+
+
 @BOTH_ENGINES
 async def test_reasoning_before_content(client: AsyncOpenAI) -> None:
     thoughts, content = "", ""
