@@ -25,7 +25,8 @@ def _read(output: Output) -> Said:
     result = next((event for event in events if event["type"] == "result"), None)
     if result is None:
         return Said(text, f"exit code {output.code}: {last_line(output.stderr)}", calls)
-    return Said(text, result["error"]["message"] if result["is_error"] else "", calls)
+    error = result["error"]["message"] if result["is_error"] else ""
+    return Said(text.removesuffix(error), error, calls)  # it puts the error at the end of the text as well
 
 
 QWEN_CODE: Final = Client(
