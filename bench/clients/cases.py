@@ -47,7 +47,13 @@ class Cell:
     note: str = ""
 
     def __str__(self) -> str:
-        return " ".join(filter(None, ("ok" if self.kind == "ok" else "OFF:" if self.kind == "off" else "", self.note)))
+        match self.kind:
+            case "ok":
+                return f"ok, {self.note}" if self.note else "ok"
+            case "off":
+                return f"OFF: {self.note}"
+            case _:
+                return self.note
 
 
 @dataclass(frozen=True, slots=True)

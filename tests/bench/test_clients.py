@@ -66,15 +66,15 @@ def test_a_verdict_is_on_what_the_user_got(case: str, said: Said, kind: str, tmp
 
 def test_a_client_that_asks_again_may_show_the_beginning_as_often(tmp_path: Path) -> None:
     place, seen = place_of("error", tmp_path), [seen_of("error")] * 3
-    assert str(judge(OPENAI_PYTHON, place, Said(RIGHT[:50] * 3, CUT.error), seen, None)) == "ok asked 3 times"
+    assert str(judge(OPENAI_PYTHON, place, Said(RIGHT[:50] * 3, CUT.error), seen, None)) == "ok, asked 3 times"
     assert judge(OPENAI_PYTHON, place, Said(RIGHT[:50] * 3 + "The", CUT.error), seen, None).kind == "off"
 
 
 @pytest.mark.parametrize(
     ("ending", "milliseconds", "left", "told"),
     [
-        (Ending.CLIENT_CLOSED, 7, Left(0), "ok 7 ms"),
-        (Ending.CLIENT_CLOSED, 7, Left(0, 2), "ok 7 ms after the second Ctrl-C"),
+        (Ending.CLIENT_CLOSED, 7, Left(0), "ok, 7 ms"),
+        (Ending.CLIENT_CLOSED, 7, Left(0, 2), "ok, 7 ms after the second Ctrl-C"),
         (Ending.CLIENT_CLOSED, 7, Left(0, 3), "OFF: only SIGKILL ended it"),
         (Ending.CLIENT_CLOSED, 2_000, Left(0), "OFF: 2000 ms"),
         (Ending.COMPLETED, 7, Left(0), "OFF: the upstream was not told"),
