@@ -111,6 +111,18 @@ def test_what_is_not_installed_is_a_row_with_a_reason(monkeypatch: pytest.Monkey
         installed(OPENAI_PYTHON, install=False)
 
 
+def test_a_client_that_cannot_be_installed_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # nothing is to be had, and nobody is asked
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert main(["--only", "llm", "--cases", "chat"]) == 2
+    assert "not run: llm cannot be installed: " in (told := capsys.readouterr().out)
+    assert "nothing was run" in told
+
+
 def test_the_table_has_a_row_for_every_client() -> None:
     cells = dict.fromkeys(CASES, Cell("none", "not run: nothing to run it with"))
     lines = table(dict.fromkeys(CLIENTS, cells), list(CASES)).splitlines()
