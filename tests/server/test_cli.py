@@ -365,7 +365,12 @@ def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
     """The real thing: `python -m server`, a real signal."""
     command = [sys.executable, "-m", "server", "simulate", "--bind", "127.0.0.1:0"]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
+
+    def obey_sigint() -> None:
+        """A shell starts what it runs in the background with SIGINT ignored, and so would the child be."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True, preexec_fn=obey_sigint) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("simulator: base_url http://127.0.0.1:")
         process.send_signal(signal.SIGINT)
