@@ -37,13 +37,17 @@ class ResponseHeaders:
     Args:
       request_id: echoes or replaces the client's.
       engine: "actors" or "relay".
+      trace: W3C's `traceresponse`, b"" where nothing is traced.
     """
 
     request_id: str
     engine: str
+    trace: bytes = b""
 
     def ours(self, upstream: str, attempts: int) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-request-id", self.request_id.encode()), (b"x-evenflow-engine", self.engine.encode())]
+        if self.trace:
+            headers.append((b"traceresponse", self.trace))
         if upstream:
             headers.append((b"x-evenflow-upstream", upstream.encode("ascii", "replace")))
         if attempts:

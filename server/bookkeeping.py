@@ -56,6 +56,10 @@ class Booking:
         """What tells the upstream of our span; empty where none is traced."""
         return self.span.headers() if self.span is not None else []
 
+    def trace_response(self) -> bytes:
+        """What tells the client of our span; b"" where none is traced."""
+        return self.span.response() if self.span is not None else b""
+
     def begin(self, processor: Processor) -> None:
         """The request begins."""
         services = self.services

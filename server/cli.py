@@ -71,7 +71,7 @@ def serve(**flags: Any) -> int:
 
 
 @evenflow.command()
-@CONFIG
+@click.option("--config", metavar="FILE", help="TOML file to read [else $EVENFLOW_CONFIG]; an evenflow.toml that lies here is not read")
 @BIND
 @ADMIN_BIND
 def dev(config: str | None, bind: str | None, admin_bind: str | None) -> None:

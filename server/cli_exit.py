@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 import trio
+
+from .terminal import drop_output
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,8 +66,7 @@ def _exit_code(command: Callable[[], object]) -> int:
 
 
 def _pipe_closed() -> int:
-    # What is left in the buffer would raise once more at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    drop_output()
     return _PIPE_CLOSED
 
 

@@ -20,10 +20,10 @@ from .log import configure_logging, register_secrets
 from .proxy import Proxy, open_proxy, secrets_of
 from .reload import Reloader
 from .sd_notify import Notifier
-from .settings import UpstreamSettings
+from .settings import BreakerSettings, UpstreamSettings
 from .simulator import open_simulator
 from .summary import dev_summary, serve_summary
-from .terminal import Style
+from .terminal import Style, say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -112,7 +112,7 @@ def freeze_what_stays() -> None:
 
 def announce(settings: Settings, base_url: str, admin_url: str) -> None:
     """Print where it listens and what it serves."""
-    print(serve_summary(settings, base_url, admin_url, Style.of(sys.stdout)), flush=True)
+    say(serve_summary(settings, base_url, admin_url, Style.of(sys.stdout)))
 
 
 async def serve_dev(settings: Settings, *, task_status: trio.TaskStatus[Proxy] = trio.TASK_STATUS_IGNORED) -> None:
@@ -127,10 +127,14 @@ async def serve_dev(settings: Settings, *, task_status: trio.TaskStatus[Proxy] =
     prepare_process(settings)
     async with open_simulator() as simulator:
         upstreams = {"simulator": UpstreamSettings(base_url=simulator.base_url)}
-        # Nobody waits for a stream to finish when a development server is told to stop.
-        settings = msgspec.structs.replace(settings, configured_upstreams=upstreams, configured_routes=(), drain=0.0)
+        # Nobody waits for a stream to finish when a development server is told to stop. And whoever tries one fault after the other wants
+        # to see each of them: a circuit that three faults have opened would answer all that follow. One that is configured does.
+        breaker = (
+            msgspec.structs.replace(settings.breaker, mode="metrics_only") if settings.breaker == BreakerSettings() else settings.breaker
+        )
+        settings = msgspec.structs.replace(settings, configured_upstreams=upstreams, configured_routes=(), drain=0.0, breaker=breaker)
         await _until_signalled(settings, lambda proxy: _announce_dev(proxy, simulator), None, task_status)
 
 
 def _announce_dev(proxy: Proxy, simulator: Simulator) -> None:
-    print(dev_summary(proxy.base_url, proxy.admin_url, simulator.base_url, Style.of(sys.stdout)), flush=True)
+    say(dev_summary(proxy.base_url, proxy.admin_url, simulator.base_url, Style.of(sys.stdout)))

@@ -58,6 +58,7 @@ def dev_summary(base_url: str, admin_url: str, upstream_url: str, style: Style) 
     return (
         f"evenflow {VERSION} listens on {style.bold(base_url)}, in front of a simulated upstream on {upstream_url}\n\n"
         f"The model's name chooses what goes wrong (`evenflow simulate --list` explains each):\n{names}\n\n"
+        "The circuit breaker only counts here, so that each fault shows itself; a configured [breaker] works.\n\n"
         f"Try:\n  {curl(base_url, 'stutter-b1:envelope=nonce')}\n\n"
         f"Dashboard: {admin_url}/dashboard   Status: {admin_url}/status   Metrics: {admin_url}/metrics   Ctrl-C ends it."
     )

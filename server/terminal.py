@@ -1,12 +1,13 @@
 """How text looks where a person reads it, and that nothing of it reaches a file, a pipe or a script.
 
-Owns two questions: may there be colours (a terminal that can, and no NO_COLOR, https://no-color.org), and may there be a line that is
-written over (progress). Refuses to know what is said.
+Owns three questions: may there be colours (a terminal that can, and no NO_COLOR, https://no-color.org), may there be a line that is
+written over (progress), and what if nobody takes what is said. Refuses to know what is said.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
@@ -75,3 +76,16 @@ class Progress:
         if self._stream is not None:
             self._stream.write(_CLEAR + text)
             self._stream.flush()
+
+
+def say(text: str) -> None:
+    """Print for whoever sits there. A full disk or a closed pipe in their place is no reason for a server to stop (FAULTS row 73)."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        drop_output()
+
+
+def drop_output() -> None:
+    """Nobody takes standard output any more. What lies in its buffer would raise once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -95,6 +95,11 @@ class StreamSpan:
         self._propagator.inject(carrier, set_span_in_context(self._span))
         return [(name.encode(), value.encode()) for name, value in carrier.items()]
 
+    def response(self) -> bytes:
+        """What tells the client of it: `traceresponse`, W3C Trace Context Level 2 (2024), section 3.3."""
+        context = self._span.get_span_context()
+        return b"00-%032x-%016x-%02x" % (context.trace_id, context.span_id, context.trace_flags)
+
     def end(self, outcome: Outcome) -> None:
         """The stream has ended."""
         from opentelemetry.trace import Status, StatusCode

@@ -215,7 +215,7 @@ class V1:
             random=services.random,
             visit=visit,
         )
-        headers = ResponseHeaders(booking.request_id, engine)
+        headers = ResponseHeaders(booking.request_id, engine, booking.trace_response())
         if engine != "actors":
             return RelayProcessor(attempts, headers, route.timers, stream=facts.stream, tally=tally, shadow=shadow)
         policy = StreamPolicy(

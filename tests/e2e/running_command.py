@@ -83,6 +83,7 @@ class Command:
 async def command(
     *arguments: str,
     cwd: Path,
+    stdout: int | IO[bytes] = subprocess.PIPE,
     stderr: int | IO[bytes] = subprocess.PIPE,
     program: str = "",
     variables: Mapping[str, str] | None = None,
@@ -97,7 +98,7 @@ async def command(
     environment = inherited | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | dict(variables or {})
     process = await trio.lowlevel.open_process(
         [sys.executable, *(["-c", program] if program else ["-m", "server"]), *arguments],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=stderr,
         cwd=cwd,
         env=environment,
@@ -106,7 +107,8 @@ async def command(
     try:
         with trio.fail_after(patience):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(running.read, "out")
+                if process.stdout is not None:
+                    nursery.start_soon(running.read, "out")
                 if process.stderr is not None:
                     nursery.start_soon(running.read, "err")
                 yield running

@@ -87,6 +87,21 @@ async def test_dev_prints_what_to_try_and_leaves_no_traceback(signum: signal.Sig
         assert await running.ended() == 0
 
 
+@pytest.mark.parametrize(
+    ("configured", "answers"), [("", 502), ("[breaker]\nconsecutive_failures = 2", 503)], ids=["as it comes", "configured"]
+)
+async def test_dev_shows_each_fault_however_many_came_before(configured: str, answers: int, tmp_path: Path) -> None:
+    (tmp_path / "dev.toml").write_text(configured)
+    flags = ("--config", "dev.toml", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0")
+    async with command("dev", *flags, cwd=tmp_path) as running:
+        client = RawClient((await running.until_said(r"listens on (\S+/v1)"))[1], None)
+        for _ in range(4):
+            await client.ask("close-before-headers")
+        assert (await client.ask("close-before-headers")).status == answers
+        running.process.terminate()
+        assert await running.ended() == 0
+
+
 async def test_row_74_check_prints_every_value_and_no_key(tmp_path: Path) -> None:
     config = (
         'client_keys = ["env:CALLERS"]\n[upstreams.main]\nbase_url = "http://127.0.0.1:9/v1"\nkey_env = "UP_KEY"\n'

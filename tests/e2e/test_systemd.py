@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import socket
 import sys
@@ -53,6 +54,18 @@ async def test_from_ready_to_stopping(simulator: Simulator, tmp_path: Path, list
         running.process.terminate()
         await until(listener, "STOPPING=1")
         assert await running.ended() == 0
+
+
+@pytest.mark.parametrize("command_line", [("serve", "--upstream", "http://127.0.0.1:9/v1"), ("dev",)], ids=["serve", "dev"])
+async def test_row_73_nobody_takes_its_greeting(command_line: tuple[str, ...], tmp_path: Path, listener: trio.socket.SocketType) -> None:
+    """Standard output is a full disk: it serves all the same, and ends as always."""
+    flags = ("--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0")
+    variables = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb") as full:
+        async with command(*command_line, *flags, cwd=tmp_path, stdout=full, variables=variables) as running:
+            await until(listener, "READY=1")
+            running.process.terminate()
+            assert await running.ended() == 0
 
 
 #: What systemd does for MemoryDenyWriteExecute= on Linux 6.3 and later: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN), inherited.

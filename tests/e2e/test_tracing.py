@@ -14,7 +14,7 @@ from actors.routes import Secret
 from server.main import open_proxy
 from server.settings import TracingSettings
 
-from .raw_client import CLIENT_KEY, RawClient
+from .raw_client import CLIENT_KEY, Answer, RawClient
 from .running_proxy import settings_for, upstream_of
 
 if TYPE_CHECKING:
@@ -76,13 +76,14 @@ def attributes(span: Any) -> dict[str, Any]:
     return {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
 
 
-async def traced(simulator: Simulator, collector: Collector, *models: str, headers: dict[str, str] | None = None, **tracing: Any) -> None:
+async def traced(
+    simulator: Simulator, collector: Collector, *models: str, headers: dict[str, str] | None = None, **tracing: Any
+) -> list[Answer]:
     """Ask for streams; when this returns, all spans are at the collector."""
     wanted = TracingSettings(endpoint=collector.url, headers={"x-collector-key": Secret("collector-key-012345")}, **tracing)
     settings = settings_for({"main": upstream_of(simulator)}, tracing=wanted)
     async with open_proxy(settings) as proxy:
-        for model in models:
-            await RawClient(proxy.base_url, CLIENT_KEY).ask(model, headers=headers or {})
+        return [await RawClient(proxy.base_url, CLIENT_KEY).ask(model, headers=headers or {}) for model in models]
 
 
 async def test_one_span_per_stream_with_what_happened_to_it(simulator: Simulator, collector: Collector) -> None:
@@ -111,14 +112,15 @@ async def test_an_error_is_one(simulator: Simulator, collector: Collector) -> No
     assert attributes(span)["error.type"] == "in_band_error"
 
 
-async def test_it_joins_the_clients_trace_and_the_upstream_joins_ours(simulator: Simulator, collector: Collector) -> None:
-    await traced(simulator, collector, "ok", headers={"traceparent": PARENT, "tracestate": "vendor=1"})
+async def test_it_joins_the_clients_trace_and_both_sides_are_told_of_ours(simulator: Simulator, collector: Collector) -> None:
+    [answer] = await traced(simulator, collector, "ok", headers={"traceparent": PARENT, "tracestate": "vendor=1"})
     [span] = collector.spans
     assert span.trace_id.hex() == TRACE
     assert span.parent_span_id.hex() == "b7ad6b7169203331"
     [seen] = simulator.observer.seen
     assert seen.headers["traceparent"] == f"00-{TRACE}-{span.span_id.hex()}-01"
     assert seen.headers["tracestate"] == "vendor=1"
+    assert answer.header("traceresponse") == seen.headers["traceparent"]
 
 
 async def test_what_the_client_does_not_sample_is_passed_on_and_not_exported(simulator: Simulator, collector: Collector) -> None:
@@ -136,9 +138,10 @@ async def test_a_share_of_none_exports_nothing(simulator: Simulator, collector: 
 
 async def test_without_tracing_the_clients_context_passes_as_it_is(simulator: Simulator) -> None:
     async with open_proxy(settings_for({"main": upstream_of(simulator)})) as proxy:
-        await RawClient(proxy.base_url, CLIENT_KEY).ask("ok", headers={"traceparent": PARENT})
+        answer = await RawClient(proxy.base_url, CLIENT_KEY).ask("ok", headers={"traceparent": PARENT})
     [seen] = simulator.observer.seen
     assert seen.headers["traceparent"] == PARENT
+    assert answer.header("traceresponse") == ""
 
 
 async def test_row_76_a_collector_that_is_not_there_costs_no_stream_anything_and_the_end_little(

@@ -149,11 +149,21 @@ function drawCircuits(circuits) {
     return element("tr", {},
       element("th", { scope: "row" }, circuit.name), element("td", {}, mark(`${state.replace("_", " ")}${left}`, MOODS[state] ?? "")),
       element("td", { class: "number" }, `${circuit.failed} of ${circuit.calls}`), element("td", { class: "number" }, String(circuit.permits_out)), element("td", { class: "number" }, String(circuit.refused)),
-      element("td", { title: history.map((one) => `${clock(one.at)} ${one.from} -> ${one.to}: ${one.reason}`).join("\n") }, history.map((one) => `${clock(one.at)} ${one.to}`).slice(-2).join(", ") || "–"),
+      element("td", {}, historyOf(circuit.name, history)),
       element("td", {}, ...buttons));
   });
   byId("circuits").tBodies[0].replaceChildren(...rows);
   if (focused) document.querySelector(`[data-action="${CSS.escape(focused)}"]`)?.focus();
+}
+
+const opened = new Set(); // circuits whose history is open; the table is drawn anew each second
+
+function historyOf(name, history) {
+  if (history.length === 0) return "–";
+  const lines = history.toReversed().map((one) => element("li", {}, `${clock(one.at)} ${one.from} → ${one.to}${one.reason ? `: ${one.reason}` : ""}`));
+  const made = element("details", opened.has(name) ? { open: "" } : {}, element("summary", { "data-action": `${name} history` }, `${clock(history.at(-1).at)} ${history.at(-1).to}`), element("ol", { class: "history" }, ...lines));
+  made.addEventListener("toggle", () => (made.open ? opened.add(name) : opened.delete(name)));
+  return made;
 }
 
 async function order(upstream, what, body) {
