@@ -65,6 +65,9 @@ class Detector:
         while not machine.ended:
             with trio.CancelScope(deadline=machine.deadline) as self._scope:
                 await trio.sleep_forever()
+            # After a while without the processor (a starved machine, a stopped process) the loop wakes this task and the reader in one
+            # turn, in any order: what the upstream said in the meantime comes first, or it would be taken for silent.
+            await trio.lowlevel.checkpoint()
             if self._waiting or not self._pen.has_room:
                 await self._room()  # a client that takes nothing needs no keep-alive, and the upstream, unread, is not to blame
                 continue

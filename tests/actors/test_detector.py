@@ -160,6 +160,29 @@ async def test_events_put_a_keep_alive_off_without_moving_it_each_time(autojump_
         detector.nursery.cancel_scope.cancel()
 
 
+async def test_what_arrived_while_the_loop_stood_still_is_no_silence(mock_clock: MockClock) -> None:
+    """A starved process finds the upstream's bytes and the deadline that they would have put off in the same turn."""
+    for _ in range(20):  # the order of two tasks of one turn is trio's coin
+        async with detecting() as detector:
+            await detector.start(idle=60.0)
+            arrived = trio.Event()
+
+            async def read(arrived: trio.Event = arrived, detector: Detecting = detector) -> None:
+                await arrived.wait()
+                await detector.send(chunks(content("Hello")))
+
+            detector.nursery.start_soon(read)
+            await wait_all_tasks_blocked()
+            mock_clock.jump(100.0)
+            arrived.set()
+            await wait_all_tasks_blocked()
+            assert [effects.frames for effects, _ in detector.page.written] == [[content("Hello")]]
+            mock_clock.jump(100.0)
+            await wait_all_tasks_blocked()
+            assert isinstance(detector.orders.take(), Finish)  # and silence is still silence
+            detector.nursery.cancel_scope.cancel()
+
+
 async def test_a_held_event_leaves_at_its_age(autojump_clock: MockClock) -> None:
     async with detecting() as detector:
         await detector.start()
