@@ -18,21 +18,20 @@ import math
 import socket
 import struct
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from .edge_applications import Applications
 from .edge_exchange import Exchange
 from .edge_head import read_plain_head
 from .edge_protocol import EdgeProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from hypercorn.config import Config
     from hypercorn.trio.worker_context import WorkerContext
@@ -300,10 +299,10 @@ class Connection:
         self._turn, self._writing = trio.Lock(), trio.Lock()
         serving = self._serving
         self._protocol = EdgeProtocol(
-            serving.app,  # type: ignore[arg-type]  # hypercorn's AppWrapper takes two more; only our own _Applications calls it
+            serving.app,  # type: ignore[arg-type]  # hypercorn's AppWrapper takes two more; only our own Applications calls it
             serving.config,
             serving.context,
-            _Applications(self._nursery),
+            Applications(self._nursery),
             ConnectionState({}),
             self._client,
             self._server,
@@ -349,52 +348,3 @@ class Connection:
                     if not self._sock.recv(_READ):
                         return
                 await trio.lowlevel.wait_readable(self._sock)
-
-
-class _Applications(TaskGroup):
-    """Runs the application of each request that h11 read, and hands it its messages."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        super().__init__()
-        self._running = nursery
-
-    async def spawn_app(
-        self, app: Any, config: Config, scope: Any, send: Callable[[Any], Awaitable[None]]
-    ) -> Callable[[Any], Awaitable[None]]:
-        inbox_in, inbox_out = trio.open_memory_channel[Any](config.max_app_queue_size)
-        self._running.start_soon(_run_application, app, scope, inbox_out, send)
-        return partial(_put, inbox_in)
-
-
-async def _put(inbox: trio.MemorySendChannel[Any], message: Any) -> None:
-    """Hand over a message.
-
-    `http.disconnect` does so without a checkpoint. It is the application's own last send that says it, and one that answers by
-    cancelling itself (quart-trio does) must not stop that send halfway: the connection would be neither used again nor closed.
-    """
-    if message["type"] == "http.disconnect":
-        inbox.close()
-        return
-    try:
-        try:
-            # Without a checkpoint: what came in one read is read to its end before the application may answer.
-            inbox.send_nowait(message)
-        except trio.WouldBlock:
-            await inbox.send(message)
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass  # nobody reads it any more
-
-
-async def _run_application(app: AsgiApp, scope: Any, inbox: trio.MemoryReceiveChannel[Any], send: Callable[[Any], Awaitable[None]]) -> None:
-    async def receive() -> Any:
-        try:
-            return await inbox.receive()
-        except trio.EndOfChannel:
-            return {"type": "http.disconnect"}
-
-    with inbox:
-        try:
-            await app(scope, receive, send)
-        except* Exception:  # a defect in one request is the end of that request alone
-            _log.exception("a request failed")
-    await send(None)  # hypercorn's sign for: nothing more will come
