@@ -91,6 +91,8 @@ class EdgeProtocol(H11Protocol):
         while True:
             if self._h11.they_are_waiting_for_100_continue:
                 await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=self.config.response_headers("h11")))
+            if self._h11.their_state is h11.MUST_CLOSE and self.unread:
+                return  # behind a last request: part of none (RFC 9112, 9.6), and no reason to break off the answer to that
             raw = b""
             if self._h11.their_state is h11.IDLE:
                 self._method, raw = b"", cut_head(self._h11.trailing_data[0])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from server.edge_listener import open_edge
 from server.listeners import open_listener
@@ -43,12 +45,12 @@ PLAIN = ContextVar("PLAIN", default=True)
 
 
 @asynccontextmanager
-async def serving(app: App, *, grace: float = 0.0) -> AsyncIterator[tuple[str, int]]:
+async def serving(app: App, *, grace: float = 0.0, limits: EdgeSettings | None = None) -> AsyncIterator[tuple[str, int]]:
     """The address at which `app` is served."""
     listener = open_listener(Address("127.0.0.1", 0), "bind", backlog=16, write_timeout=30.0)
     address = listener.getsockname()
     with trio.fail_after(10):
-        async with open_edge(app, listener, EdgeSettings(), grace=grace, plain=PLAIN.get()):
+        async with open_edge(app, listener, limits or EdgeSettings(), grace=grace, plain=PLAIN.get()):
             yield address
 
 
@@ -295,3 +297,32 @@ async def test_requests_in_plain_form_and_others_take_turns_on_one_connection() 
                     answers += await stream.receive_some()
             assert served == paths
             assert answers.count(b"HTTP/1.1 200") == len(requests)
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", REQUEST])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_what_comes_behind_a_last_request_does_not_touch_its_answer(at_once: bool, behind: bytes) -> None:
+    """Some clients end a body with an empty line; and whoever asks for the end of the connection has nothing more to say."""
+    begun, go_on = trio.Event(), trio.Event()
+    served: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        served.append(scope["path"])
+        await send(START)
+        await send(part(b"first"))
+        begun.set()
+        await go_on.wait()
+        await send(part(b"last", more=False))
+
+    async with serving(app) as address, await trio.open_tcp_stream(*address) as stream:
+        last = REQUEST.replace(b"localhost", b"localhost\r\nConnection: close")
+        await stream.send_all(last + behind if at_once else last)
+        await begun.wait()
+        if not at_once:
+            await stream.send_all(behind)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        go_on.set()
+        answer = await everything(stream)
+    assert b"HTTP/1.1 200" in answer
+    assert answer.endswith(b"last\r\n0\r\n\r\n")
+    assert served == ["/v1/"]
