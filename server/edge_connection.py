@@ -86,6 +86,7 @@ class Connection:
         self._reading = trio.CancelScope()  # cancelled: the connection ends; its deadline is inf while a request is being answered
         self._exchange: Exchange | None = None  # what is being answered in plain form
         self._ahead = b""  # what came before its turn meanwhile
+        self._came = b""  # in the moment in which the reading was cancelled
         self._protocol: EdgeProtocol | None = None  # everything else
         self._turn: trio.Lock  # of whoever hands bytes to the protocol
         self._writing: trio.Lock
@@ -110,8 +111,14 @@ class Connection:
         self._reading.deadline = trio.current_time() + self._serving.limits.header_timeout
         try:
             async with trio.open_nursery() as self._nursery:
-                with self._reading:
-                    await self._read()
+                while True:
+                    with self._reading:
+                        await self._read()
+                    if not self._came or self._reading.deadline == math.inf or (self._protocol is not None and self._protocol.unread):
+                        break
+                    # A request was there, and only then its time was up, or the server stopped. It came in time.
+                    self._reading = trio.CancelScope(deadline=trio.current_time() + self._serving.limits.header_timeout)
+                self._unread = self._unread or bool(self._came)
                 late = self._reading.cancelled_caught and trio.current_time() >= self._reading.deadline
                 if self._exchange is not None:
                     self._exchange.leave()
@@ -131,6 +138,9 @@ class Connection:
 
     async def _read(self) -> None:
         while data := await self._receive():
+            if self._reading.cancel_called:  # nothing can be awaited for it any more
+                self._came = data
+                return
             exchange = self._exchange
             if exchange is not None:
                 self._ahead += exchange.feed(data)
@@ -151,6 +161,9 @@ class Connection:
         if self._protocol is not None and self._protocol.is_waiting_for_us and self._protocol.unread > _AHEAD:
             self._give_up()
             return b""
+        if data := self._came:
+            self._came = b""
+            return data
         try:
             # The first request has come with the connection as a rule; of the others as a rule nothing has. (A closed socket cannot be
             # waited for; to read from it is an OSError.)
@@ -205,7 +218,7 @@ class Connection:
         ahead, self._ahead = self._ahead, b""
         if not keep or self.is_last:
             self._unread = bool(ahead) or (exchange is not None and exchange.missing > 0)
-            self._reading.cancel()
+            self._end()
         elif not ahead:
             self._rest()
         elif head := read_plain_head(ahead, self._serving.limits):
@@ -326,9 +339,13 @@ class Connection:
                 if self._protocol is not None and self._protocol.unread:
                     self._nursery.start_soon(self._resume)
             case Closed():
-                self._reading.cancel()
+                self._end()
 
     # ---- between requests, and at the end -------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        self._reading.deadline = math.inf  # what comes now is no request
+        self._reading.cancel()
 
     def _rest(self) -> None:
         self._idle = True

@@ -299,6 +299,71 @@ async def test_requests_in_plain_form_and_others_take_turns_on_one_connection() 
             assert answers.count(b"HTTP/1.1 200") == len(requests)
 
 
+CHUNKED = b"POST /v1/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 40 + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("request_bytes", [REQUEST, CHUNKED], ids=["whole", "chunked"])
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+async def test_a_request_that_comes_in_the_moment_in_which_the_wait_for_it_ends_is_answered(
+    used: bool, request_bytes: bytes, mock_clock: trio.testing.MockClock
+) -> None:
+    """As after a pause of the whole event loop: it lies in the kernel, and the deadline has passed. It came in time."""
+    bodies: list[bytes] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            assert message["type"] == "http.request", "the client has not left"
+            body, more = body + message["body"], message["more_body"]
+            await trio.lowlevel.checkpoint()
+        bodies.append(body)
+        with trio.move_on_after(0.1):
+            pytest.fail(f"the client has not left: {await receive()}")
+        await send(START)
+        await send(part(b"fine", more=False))
+
+    async with serving(app, limits=EdgeSettings(header_timeout=1.0, keepalive_timeout=1.0)) as address:
+        with socket.create_connection(address) as client:
+            if used:
+                client.sendall(REQUEST)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                mock_clock.jump(0.5)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            bodies.clear()
+            client.sendall(request_bytes)
+            mock_clock.jump(1.5)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            mock_clock.jump(0.2)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            client.setblocking(False)
+            assert client.recv(65_536).endswith(b"fine\r\n0\r\n\r\n")
+    assert bodies == [request_bytes.count(b"x") * b"x"]
+
+
+async def test_what_comes_in_the_moment_in_which_the_connection_ends_is_no_request(mock_clock: trio.testing.MockClock) -> None:
+    """The client was told that this answer is the last: nobody is asked on behalf of a request that nobody will answer."""
+    served: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        served.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        await trio.sleep(0.1)
+        await send(part(b"last", more=False))
+
+    async with serving(app) as address:
+        for _ in range(20):  # whether the application's turn or the reader's comes first is left to chance
+            with socket.create_connection(address) as client:
+                client.sendall(REQUEST)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                client.sendall(REQUEST.replace(b"/v1/", b"/v1/next"))
+                mock_clock.jump(0.1)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                client.setblocking(False)
+                assert client.recv(65_536).endswith(b"last\r\n0\r\n\r\n")
+    assert served == ["/v1/"] * 20
+
+
 @pytest.mark.parametrize("behind", [b"\r\n", REQUEST])
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_what_comes_behind_a_last_request_does_not_touch_its_answer(at_once: bool, behind: bytes) -> None:
