@@ -328,9 +328,15 @@ class Connection:
     async def _send(self, event: Event) -> None:
         match event:
             case RawData(data=data):
-                async with self._writing:
-                    with contextlib.suppress(OSError):  # as ASGI has it: what is sent to a client that left is lost without a word
-                        await self.transmit(data)
+                try:
+                    async with self._writing:
+                        with contextlib.suppress(OSError):  # as ASGI has it: what is sent to a client that left is lost without a word
+                            await self.transmit(data)
+                except trio.Cancelled:
+                    self.cut(torn=True)  # also before it began: h11 counts it as sent, and what follows would follow nothing
+                    if self._protocol is not None:
+                        self._protocol.tear()
+                    raise
             case Updated(idle=False):
                 self._idle = False
                 self._reading.deadline = math.inf

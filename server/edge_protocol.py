@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import h11
 from hypercorn.events import Closed, RawData, Updated
-from hypercorn.protocol.events import Body, EndBody, Event, Response
+from hypercorn.protocol.events import Body, EndBody, Event, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 
 from .edge_guard import Refusal, RequestHead, check_head, cut_head, too_slow, unreadable
@@ -116,7 +116,13 @@ class EdgeProtocol(H11Protocol):
                 case _:  # paused until the response is complete, in need of data, or at the end
                     return
 
+    def tear(self) -> None:
+        """Something that was to be sent was not: nothing follows it."""
+        self._h11.send_failed()
+
     async def stream_send(self, event: Event) -> None:
+        if self._h11.our_state is h11.ERROR and not isinstance(event, StreamClosed):
+            return
         if isinstance(event, Response) and event.status_code >= 200 and self._is_last_response():
             told = [(name, value) for name, value in event.headers if name != b"connection"]
             event = replace(event, headers=[*told, (b"connection", b"close")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import socket
@@ -391,3 +392,27 @@ async def test_what_comes_behind_a_last_request_does_not_touch_its_answer(at_onc
     assert b"HTTP/1.1 200" in answer
     assert answer.endswith(b"last\r\n0\r\n\r\n")
     assert served == ["/v1/"]
+
+
+async def test_a_write_that_was_cancelled_before_it_began_ends_the_connection_too(caplog: pytest.LogCaptureFixture) -> None:
+    """h11 counts it as sent: what followed would be a body without its head. In plain form no such write can be cancelled."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/v1/begun":
+            await send(START)
+            await send(part(b"first"))
+        with trio.CancelScope() as cancelled:
+            cancelled.cancel()
+            await send(START if scope["path"] == "/v1/" else part(b"second"))
+
+    async with serving(app) as address:
+        for path in (b"/v1/", b"/v1/begun"):
+            answer = bytearray()
+            async with await trio.open_tcp_stream(*address) as stream:
+                await stream.send_all(REQUEST.replace(b"/v1/", path))
+                with contextlib.suppress(trio.BrokenResourceError):
+                    async for data in stream:
+                        answer += data
+            assert b"0\r\n\r\n" not in answer
+            assert b"HTTP/1.1 500 " in answer or path == b"/v1/begun" or not PLAIN.get()
+    assert not caplog.records
