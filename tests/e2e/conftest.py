@@ -6,6 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from trio.testing import MockClock
 
 from server.log import close_logging, configure_logging
 from server.simulator import Simulator, open_simulator
@@ -44,6 +45,12 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
     token = PLAIN.set(request.param)
     yield
     PLAIN.reset(token)
+
+
+@pytest.fixture
+def clock() -> MockClock:
+    """Real time, until a test says `clock.jump(seconds)`: for deadlines so long that only what is silent can miss them."""
+    return MockClock(rate=1.0)
 
 
 @pytest.fixture

@@ -8,18 +8,15 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import trio
 
-from .raw_client import CLIENT_KEY
+from .raw_client import CLIENT_KEY, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-#: Far beyond what any answer here takes; a test that hangs fails instead.
-_PATIENCE: Final = 10.0
 
 
 def request(
@@ -77,7 +74,7 @@ class RawConnection:
 
     async def response(self) -> Response:
         """The next response, of whatever status, without what follows it."""
-        with trio.fail_after(_PATIENCE):
+        with trio.fail_after(PATIENCE):
             head = await self._until(b"\r\n\r\n")
             lines = head.decode("latin-1").split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
@@ -92,14 +89,14 @@ class RawConnection:
 
     async def closed(self) -> bytes:
         """What comes until the peer closes the connection. A reset is a failure: it can overtake the answer."""
-        with trio.fail_after(_PATIENCE):
+        with trio.fail_after(PATIENCE):
             while data := await self.stream.receive_some(65_536):
                 self._received += data
         return self._received
 
     async def is_closed(self) -> bool:
         """Whether the peer closed; a reset counts. To be asked of a connection that nothing more is expected on."""
-        with trio.fail_after(_PATIENCE):
+        with trio.fail_after(PATIENCE):
             try:
                 return not self._received and not await self.stream.receive_some(1)
             except trio.BrokenResourceError:

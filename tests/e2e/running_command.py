@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from server.simulator import Simulator
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-#: Starting Python and importing everything takes a second on a busy machine.
-PATIENCE: Final = 20.0
+#: Starting Python and importing everything takes a second on a busy machine; 20 were seen on one with seven processes a core. Below the
+#: drains and notices that nothing may wait out, which are 600 s.
+PATIENCE: Final = 150.0
 
 
 class Command:

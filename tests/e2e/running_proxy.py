@@ -21,7 +21,7 @@ from server.main import Proxy, open_proxy
 from server.settings import BreakerSettings, RetrySettings, RouteSettings, Settings, StreamingSettings, TimersSettings, UpstreamSettings
 from server.simulator import Simulator
 
-from .raw_client import CLIENT_KEY, UPSTREAM_KEY, RawClient
+from .raw_client import CLIENT_KEY, PATIENCE, UPSTREAM_KEY, RawClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 #: Short enough for a suite, long enough to be told from no wait at all.
 _RETRY: Final = RetrySettings(backoff_base=0.01, backoff_cap=0.02)
-#: Nothing here takes so long unless it is left over.
-_PATIENCE: Final = 3.0
 
 Upstreams: TypeAlias = "Mapping[str, Simulator] | Mapping[str, UpstreamSettings] | Mapping[str, Simulator | UpstreamSettings | str]"
 
@@ -81,7 +79,7 @@ async def eventually(holds: Callable[[], bool], told: Callable[[], object] = lam
     Args:
       told: shown if it does not come to pass.
     """
-    with trio.move_on_after(_PATIENCE):
+    with trio.move_on_after(PATIENCE):
         while not holds():  # noqa: ASYNC110
             await trio.sleep(0.002)
     assert holds(), told()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from .raw_client import PATIENCE
 from .running_proxy import eventually, running_proxy, settings_for
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def all_leave(proxy: RunningProxy, simulator: Simulator, how: str, model: 
             if how == "half-close":  # our own side closes only when the other did
                 await exchange.rest()
 
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for _ in range(CLIENTS):
                 nursery.start_soon(one)
@@ -212,7 +213,7 @@ async def test_row_44_a_client_that_stops_reading_frees_its_upstream(engine: str
     async with running_proxy(settings, simulator) as proxy:
         async with proxy.client.open("big:events=5000,size=50000", receive_buffer=8192) as stalled:
             await stalled.read_until(b"data: ")
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await simulator.observer.wait_for(lambda observer: observer.closes == 1)
             # The upstream and its permit are free although the client is still connected.
             assert (await proxy.client.ask("ok")).status == 200

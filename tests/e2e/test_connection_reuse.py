@@ -8,7 +8,7 @@ import httpx
 import pytest
 import trio
 
-from .raw_client import CLIENT_KEY
+from .raw_client import CLIENT_KEY, PATIENCE
 
 if TYPE_CHECKING:
     from .running_proxy import RunningProxy
@@ -41,7 +41,7 @@ async def test_row_55_every_answer_leaves_the_connection_fit_for_the_next(proxy:
 
     headers = {"authorization": f"Bearer {CLIENT_KEY}", "content-type": "application/json"}
     root = proxy.base_url.removesuffix("/v1")
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
             for _ in range(5):
                 for method, path, body, status in REQUESTS:

@@ -18,7 +18,7 @@ import trio
 
 from server.main import open_proxy
 
-from .raw_client import RawClient
+from .raw_client import PATIENCE, RawClient
 from .running_proxy import RunningProxy, running_proxy, settings_for
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def test_a_snapshot_tells_of_streams_that_run_and_that_ended(simulator: Si
 
 
 async def test_a_viewer_that_stays_does_not_hold_up_the_end(simulator: Simulator) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with open_proxy(settings_for({"main": simulator})) as proxy, AsyncExitStack() as viewers:
             watching = await viewers.enter_async_context(RawClient(proxy.admin_url, None).send("GET", "/dashboard/events", b"", {}))
             await watching.read_until(b"\n\n")

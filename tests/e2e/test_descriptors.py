@@ -14,7 +14,7 @@ import trio.testing
 from server.acceptor import Doorkeeper, accept
 from server.listeners import connection_limit
 
-from .raw_client import Answer
+from .raw_client import PATIENCE, Answer
 from .running_command import serving
 from .running_proxy import running_proxy, settings_for
 
@@ -73,7 +73,7 @@ async def test_row_56_idle_clients_do_not_shut_it_for_good(simulator: Simulator,
     async with serving(simulator, tmp_path, more=more, program=FEW) as (running, client), AsyncExitStack() as idle:
         for _ in range(150):
             await idle.enter_async_context(await trio.open_tcp_stream(*client.address))
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while (await client.ask("ok")).status != 200:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         running.process.terminate()
@@ -109,7 +109,7 @@ async def test_row_56_without_any_descriptor_whoever_waits_is_answered() -> None
                 for descriptor in held:
                     os.close(descriptor)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            with socket.create_connection(listener.getsockname()), trio.fail_after(5):
+            with socket.create_connection(listener.getsockname()), trio.fail_after(PATIENCE):
                 while not accepted:  # noqa: ASYNC110
                     await trio.sleep(0.01)
             accepted[0].close()

@@ -86,11 +86,11 @@ async def test_row_68_a_client_that_never_reads_does_not_hold_up_the_process(sim
             began = trio.current_time()
             running.process.send_signal(signal.SIGTERM)
             assert await running.ended() == 0
-            assert trio.current_time() - began < 0.5 + 2.0
+            assert trio.current_time() - began < 20.0  # and not timers.client_stall = 30 s
 
 
 async def test_row_68_a_second_signal_ends_it_at_once(simulator: Simulator, tmp_path: Path) -> None:
-    async with serving(simulator, tmp_path, drain=60.0) as (running, client):
+    async with serving(simulator, tmp_path, drain=600.0) as (running, client):
         async with client.open("endless:pace=10") as exchange:
             await exchange.read_until(b"data: ")
             running.process.send_signal(signal.SIGTERM)
@@ -101,7 +101,7 @@ async def test_row_68_a_second_signal_ends_it_at_once(simulator: Simulator, tmp_
 
 
 async def test_row_68_the_notice_comes_before_the_listener_closes(simulator: Simulator, tmp_path: Path) -> None:
-    async with serving(simulator, tmp_path, more="drain_notice = 60.0") as (running, client):
+    async with serving(simulator, tmp_path, more="drain_notice = 600.0") as (running, client):
         root, admin = RawClient(client.root, None), admin_of(running)
         assert (await root.get("/readyz")).status == 200
         running.process.send_signal(signal.SIGTERM)
@@ -120,7 +120,9 @@ async def test_row_71_after_a_kill_clients_see_a_cut_and_the_next_process_serves
     flags = ("serve", "--upstream", simulator.base_url, "--bind", address, "--admin-bind", "127.0.0.1:0")
     client = RawClient(f"http://{address}/v1", None)
     async with command(*flags, cwd=tmp_path) as first:
+        began = trio.current_time()
         await first.until_said("listens on")
+        start = trio.current_time() - began
         async with client.open("endless:pace=10") as exchange:
             await exchange.read_until(b"data: ")
             first.process.kill()
@@ -130,7 +132,7 @@ async def test_row_71_after_a_kill_clients_see_a_cut_and_the_next_process_serves
         began = trio.current_time()
         await second.until_said("listens on")
         assert (await client.ask("ok")).done
-        assert trio.current_time() - began < 2.0
+        assert trio.current_time() - began < 2.0 + 2 * start  # as soon as the first, however long a start takes here
         second.process.terminate()
         assert await second.ended() == 0
 

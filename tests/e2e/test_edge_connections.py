@@ -11,7 +11,7 @@ import trio.testing
 from server.main import open_proxy
 from server.settings import EdgeSettings
 
-from .raw_client import RawClient
+from .raw_client import PATIENCE, RawClient
 from .raw_connection import asking, connected, request
 from .running_proxy import eventually, running_proxy, settings_for
 
@@ -111,7 +111,7 @@ async def test_row_55_a_client_that_sent_something_ahead_and_left_is_noticed(
         await connection.send(ahead)
         if how == "rst":
             connection.reset()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         await simulator.observer.wait_for(lambda observer: observer.closes == 1)
     await proxy.until_quiet()
     assert [line["outcome"] for line in log.requests()] == ["cancelled"]
@@ -123,7 +123,7 @@ async def test_row_55_a_client_that_sends_without_end_ahead_of_its_turn_is_given
     async with connected(proxy.base_url) as connection:
         await connection.send(request(asking("silence", stream=True)) + b"x" * 3_000_000)
         assert await connection.is_closed()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await simulator.observer.wait_for(lambda observer: observer.closes == 1)
 
 
@@ -156,7 +156,7 @@ async def test_row_68_a_client_that_never_reads_does_not_hold_up_the_end(simulat
                 stalled_now.set()
                 await ended.wait()
 
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             async with open_proxy(settings) as proxy:
                 nursery.start_soon(stall, RawClient(proxy.base_url))
                 await stalled_now.wait()

@@ -57,7 +57,7 @@ async def test_a_flight_serves_as_an_upstream_at_its_own_pace(simulator: Simulat
         took = trio.current_time() - began
     assert answer.text() == original.text()
     assert answer.done
-    assert 0.9 <= took <= 3.0
+    assert 0.9 <= took <= 10.0
 
 
 async def test_nothing_that_was_said_is_in_a_redacted_flight(simulator: Simulator, tmp_path: Path) -> None:

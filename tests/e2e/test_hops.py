@@ -12,7 +12,7 @@ from actors.routes import Secret
 from server.main import open_proxy
 from server.settings import UpstreamSettings
 
-from .raw_client import CLIENT_KEY, RawClient
+from .raw_client import CLIENT_KEY, PATIENCE, RawClient
 from .running_proxy import settings_for
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def test_row_78_a_loop_ends_with_508_after_eight(engine: str, stream: bool
 
 async def test_row_78_a_loop_of_model_lists_ends_too(unused_port: int) -> None:
     async with open_proxy(its_own_upstream(unused_port)) as proxy:
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             answer = await RawClient(proxy.base_url).get("/models")
         assert (answer.status, answer.json["data"]) == (200, [])
 

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trio.testing import wait_all_tasks_blocked
+
 from server.settings import RouteSettings, UpstreamRef
 
 from .running_proxy import running_proxy, settings_for
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from server.simulator import Simulator
 
+    from .raw_client import Exchange
     from .running_proxy import LogTap, RunningProxy
 
-#: The head goes out after 30 ms; the first attempt is given up after 150 ms.
-EARLY_HEAD = {"keepalive_after": 0.03, "keepalive_interval": 0.03, "first_token": 0.15}
+#: The head goes out after 5 s, and the first attempt is given up after 14 s, by a clock that `early_head` moves.
+EARLY_HEAD = {"keepalive_after": 5.0, "keepalive_interval": 5.0, "first_token": 14.0}
 
 
-async def test_a_retry_after_the_head_is_one_stream_for_the_client(simulator: Simulator, log: LogTap) -> None:
+async def early_head(exchange: Exchange, simulator: Simulator, clock: MockClock, asked: int = 1) -> bytes:
+    """Let the time of the head, of one more comment and of the silent attempt pass, which is the simulator's `asked`th request."""
+    await simulator.observer.wait_for(lambda observer: observer.requests == asked and observer.active == 1)
+    clock.jump(5.0)
+    head = await exchange.read_until(b": keep-alive\n\n")
+    assert simulator.observer.requests == asked
+    for _ in range(2):
+        clock.jump(5.0)
+        await wait_all_tasks_blocked(0.01)
+    return head
+
+
+async def test_a_retry_after_the_head_is_one_stream_for_the_client(simulator: Simulator, log: LogTap, clock: MockClock) -> None:
     settings = settings_for({"main": simulator}, timers=EARLY_HEAD, recovery={"first_token_timeout": "retry"})
     async with running_proxy(settings, simulator) as proxy:
         good = await proxy.client.ask("ok")
         async with proxy.client.open("role-then-silence:times=1") as exchange:
-            head = await exchange.read_until(b": keep-alive\n\n")
+            head = await early_head(exchange, simulator, clock, asked=2)
             assert head.startswith(b"HTTP/1.1 200")
-            assert len(simulator.observer.seen) == 2
             answer = await exchange.rest()
         assert answer.done
         assert answer.text() == good.text()
@@ -36,12 +52,16 @@ async def test_a_retry_after_the_head_is_one_stream_for_the_client(simulator: Si
         assert (line["outcome"], line["status"], line["attempts"]) == ("done", 200, 2)
 
 
-async def test_a_failover_after_the_head_is_one_stream_for_the_client(simulator: Simulator, spare: Simulator, log: LogTap) -> None:
+async def test_a_failover_after_the_head_is_one_stream_for_the_client(
+    simulator: Simulator, spare: Simulator, log: LogTap, clock: MockClock
+) -> None:
     route = RouteSettings(model="*", upstreams=(UpstreamRef("first", "silence"), UpstreamRef("spare", "ok")))
     async with running_proxy(
         settings_for({"first": simulator, "spare": spare}, timers=EARLY_HEAD, routes=[route]), simulator, spare
     ) as proxy:
-        answer = await proxy.client.ask("anything")
+        async with proxy.client.open("anything") as exchange:
+            await early_head(exchange, simulator, clock)
+            answer = await exchange.rest()
         assert answer.status == 200
         assert answer.done
         assert answer.comments
@@ -50,9 +70,11 @@ async def test_a_failover_after_the_head_is_one_stream_for_the_client(simulator:
         assert proxy.circuit("first").failures == 1
 
 
-async def test_a_failure_after_the_head_is_a_frame_instead_of_a_status(simulator: Simulator, log: LogTap) -> None:
+async def test_a_failure_after_the_head_is_a_frame_instead_of_a_status(simulator: Simulator, log: LogTap, clock: MockClock) -> None:
     async with running_proxy(settings_for({"main": simulator}, timers=EARLY_HEAD), simulator) as proxy:
-        answer = await proxy.client.ask("silence")
+        async with proxy.client.open("silence") as exchange:
+            await early_head(exchange, simulator, clock)
+            answer = await exchange.rest()
         assert answer.status == 200
         assert answer.whole
         assert answer.comments

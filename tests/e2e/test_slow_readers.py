@@ -12,6 +12,7 @@ import trio
 
 from server.listeners import set_write_timeout
 
+from .raw_client import PATIENCE
 from .running_command import admin_of, serving
 from .running_proxy import eventually, running_proxy, settings_for, upstream_of
 
@@ -84,7 +85,7 @@ async def test_row_44_upstream_and_permit_are_free_after_the_stall(engine: str, 
     async with running_proxy(settings, simulator) as proxy:
         async with proxy.client.open(FLOOD, receive_buffer=8192) as stalled:
             await stalled.read_until(b"data: ")
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await simulator.observer.wait_for(lambda observer: observer.closes == 1)
             await eventually(lambda: proxy.circuit("main").permits_out == 0)
     assert [line["termination"][0] for line in log.requests()] == ["c"]
@@ -130,7 +131,7 @@ async def test_row_52_slow_readers_leave_the_admin_listener_alone(simulator: Sim
         for _ in range(50):
             stalled = await stack.enter_async_context(client.open(FLOOD, receive_buffer=8192))
             await stalled.read_until(b"data: ")
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             assert (await admin_of(running).get("/readyz")).status == 200
         running.process.terminate()
         assert await running.ended() == 0

@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.settings import RouteSettings
 
+from .raw_client import PATIENCE
 from .running_proxy import running_proxy, settings_for, upstream_of
 
 if TYPE_CHECKING:
     from server.settings import Settings
     from server.simulator import Simulator
 
+    from .raw_client import Answer, Exchange
     from .running_proxy import LogTap
 
+KEEP_ALIVE = b": keep-alive\n\n"
 BOTH_ENGINES = pytest.mark.parametrize("engine", ["actors", "relay"])
 BOTH_FORMS = pytest.mark.parametrize("stream", [True, False])
 #: Where a timer is set: for everything, for the upstream, for the route.
@@ -36,22 +40,33 @@ def with_timers(place: str, engine: str, simulator: Simulator, timers: dict[str,
             return settings_for({"main": upstream_of(simulator, timers=long)}, engine=engine, timers=long, routes=[route])
 
 
+async def after_jump(clock: MockClock, exchange: Exchange, seconds: float = 10.0) -> Answer:
+    """What comes of an exchange in which nothing more is on its way, once the time has passed."""
+    await wait_all_tasks_blocked(0.01)
+    clock.jump(seconds)
+    return await exchange.rest()
+
+
 @PLACES
 @pytest.mark.parametrize(
     ("engine", "model"),
     [
         ("actors", "silence"),
         ("relay", "silence"),
-        ("actors", "headers-byte-by-byte:0.01"),
-        ("relay", "headers-byte-by-byte:0.01"),
+        ("actors", "headers-byte-by-byte:20"),
+        ("relay", "headers-byte-by-byte:20"),
         ("actors", "role-then-silence"),  # to the relay the first byte is the first token
     ],
 )
-async def test_rows_4_and_5_no_token_in_time(place: str, model: str, engine: str, simulator: Simulator, log: LogTap) -> None:
-    async with running_proxy(with_timers(place, engine, simulator, {"first_token": 0.1}), simulator) as proxy:
-        answer = await proxy.client.ask(model)
+async def test_rows_4_and_5_no_token_in_time(
+    place: str, model: str, engine: str, simulator: Simulator, log: LogTap, clock: MockClock
+) -> None:
+    async with running_proxy(with_timers(place, engine, simulator, {"first_token": 10.0}), simulator) as proxy:
+        async with proxy.client.open(model) as exchange:
+            await simulator.observer.wait_for(lambda observer: observer.active == 1)
+            answer = await after_jump(clock, exchange)
         assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
-        assert "timers.first_token = 0.1 s" in answer.error["message"]
+        assert "timers.first_token = 10 s" in answer.error["message"]
         await simulator.observer.wait_for(lambda observer: observer.closes == 1)
         await proxy.until_quiet()
         (line,) = log.requests()
@@ -61,13 +76,15 @@ async def test_rows_4_and_5_no_token_in_time(place: str, model: str, engine: str
 
 @BOTH_ENGINES
 @PLACES
-async def test_silence_in_the_middle(place: str, engine: str, simulator: Simulator, log: LogTap) -> None:
-    async with running_proxy(with_timers(place, engine, simulator, {"idle": 0.1}), simulator) as proxy:
-        answer = await proxy.client.ask("stall")
+async def test_silence_in_the_middle(place: str, engine: str, simulator: Simulator, log: LogTap, clock: MockClock) -> None:
+    async with running_proxy(with_timers(place, engine, simulator, {"idle": 10.0}), simulator) as proxy:
+        async with proxy.client.open("stall") as exchange:
+            await exchange.read_until(b"data: ")
+            answer = await after_jump(clock, exchange)
         assert answer.status == 200
         if engine == "actors":
             assert answer.error["code"] == "upstream_timeout"
-            assert "timers.idle = 0.1 s" in answer.error["message"]
+            assert "timers.idle = 10 s" in answer.error["message"]
         assert answer.whole is (engine == "actors")
         await simulator.observer.wait_for(lambda observer: observer.closes == 1)
         await proxy.until_quiet()
@@ -85,8 +102,8 @@ async def test_rows_29_and_34_bytes_that_are_no_token_do_not_put_it_off(model: s
 
 
 async def test_row_34_a_trickle_behind_the_first_token_is_no_token_either(simulator: Simulator, log: LogTap) -> None:
-    # An event has some 200 bytes, so that each takes two seconds; bytes come twenty times as often as the timer strikes.
-    async with running_proxy(settings_for({"main": simulator}, timers={"idle": 0.2}), simulator) as proxy:
+    # An event has some 200 bytes, so that each takes two seconds; bytes come fifty times as often as the timer strikes.
+    async with running_proxy(settings_for({"main": simulator}, timers={"idle": 0.5}), simulator) as proxy:
         answer = await proxy.client.ask("trickle:after=4,seconds=0.01")
         assert answer.status == 200
         assert len(answer.events) == 4 + 1
@@ -99,15 +116,18 @@ async def test_row_34_a_trickle_behind_the_first_token_is_no_token_either(simula
 
 @BOTH_ENGINES
 @pytest.mark.parametrize("place", ["globally", "route"])  # of the whole request: no matter of one of its upstreams
-async def test_row_30_a_stream_without_end(place: str, engine: str, simulator: Simulator, log: LogTap) -> None:
-    async with running_proxy(with_timers(place, engine, simulator, {"total": 0.2}), simulator) as proxy:
-        answer = await proxy.client.ask("endless:pace=5")
+async def test_row_30_a_stream_without_end(place: str, engine: str, simulator: Simulator, log: LogTap, clock: MockClock) -> None:
+    async with running_proxy(with_timers(place, engine, simulator, {"total": 10.0}), simulator) as proxy:
+        async with proxy.client.open("endless:pace=5") as exchange:
+            await exchange.read_until(b"data: ")
+            clock.jump(10.0)
+            answer = await exchange.rest()
         assert answer.status == 200
         if engine == "actors":
             assert answer.error["code"] == "stream_too_long"
-            assert "timers.total = 0.2 s" in answer.error["message"]
+            assert "timers.total = 10 s" in answer.error["message"]
         assert answer.whole is (engine == "actors")
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE):
             await simulator.observer.wait_for(lambda observer: observer.closes == 1)
         await proxy.until_quiet()
         (line,) = log.requests()
@@ -117,11 +137,13 @@ async def test_row_30_a_stream_without_end(place: str, engine: str, simulator: S
 
 @BOTH_ENGINES
 @BOTH_FORMS
-async def test_the_whole_request_may_end_before_the_first_token(stream: bool, engine: str, simulator: Simulator) -> None:
-    async with running_proxy(settings_for({"main": simulator}, engine=engine, timers={"total": 0.1}), simulator) as proxy:
-        answer = await proxy.client.ask("silence", stream=stream)
+async def test_the_whole_request_may_end_before_the_first_token(stream: bool, engine: str, simulator: Simulator, clock: MockClock) -> None:
+    async with running_proxy(settings_for({"main": simulator}, engine=engine, timers={"total": 10.0}), simulator) as proxy:
+        async with proxy.client.open("silence", stream=stream) as exchange:
+            await simulator.observer.wait_for(lambda observer: observer.active == 1)
+            answer = await after_jump(clock, exchange)
         assert (answer.status, answer.error["code"]) == (504, "stream_too_long")
-        assert "timers.total = 0.1 s" in answer.error["message"]
+        assert "timers.total = 10 s" in answer.error["message"]
         await simulator.observer.wait_for(lambda observer: observer.closes == 1)
 
 
@@ -164,29 +186,41 @@ async def test_zero_switches_a_timer_off(engine: str, simulator: Simulator) -> N
         assert answer.done
 
 
-async def test_row_33_silence_is_filled_with_comments_until_the_timer_fires(simulator: Simulator) -> None:
-    timers = {"keepalive_interval": 0.03, "idle": 0.2}
+async def test_row_33_silence_is_filled_with_comments_until_the_timer_fires(simulator: Simulator, clock: MockClock) -> None:
+    timers = {"keepalive_interval": 5.0, "idle": 60.0}
     async with running_proxy(settings_for({"main": simulator}, timers=timers), simulator) as proxy:
-        answer = await proxy.client.ask("stall")
+        async with proxy.client.open("stall") as exchange:
+            await exchange.read_until(b"data: ")
+            for _ in range(6):
+                await wait_all_tasks_blocked(0.01)
+                clock.jump(5.0)
+            answer = await after_jump(clock, exchange, 60.0)
         assert answer.error["code"] == "upstream_timeout"
-        assert 3 <= len(answer.comments) <= 7
+        assert len(answer.comments) == 6
         assert set(answer.comments) == {b": keep-alive\n\n"}
 
 
-async def test_comments_come_before_the_first_token_and_stop_when_tokens_come(simulator: Simulator) -> None:
-    timers = {"keepalive_after": 0.03, "keepalive_interval": 0.03}
+async def test_comments_come_before_the_first_token_and_stop_when_tokens_come(simulator: Simulator, clock: MockClock) -> None:
+    timers = {"keepalive_after": 3.0, "keepalive_interval": 3.0}
     async with running_proxy(settings_for({"main": simulator}, timers=timers), simulator) as proxy:
-        answer = await proxy.client.ask("slow-first-token:0.2")
+        async with proxy.client.open("slow-first-token:20") as exchange:
+            await simulator.observer.wait_for(lambda observer: observer.active == 1)
+            await wait_all_tasks_blocked(0.01)
+            clock.jump(3.0)
+            await exchange.read_until(KEEP_ALIVE)
+            answer = await after_jump(clock, exchange, 17.0)
         assert answer.done
         first_event = answer.body.index(b"data: ")
         assert answer.body.rindex(b": keep-alive") < first_event
 
 
-async def test_a_slow_client_is_not_the_upstreams_silence(simulator: Simulator, log: LogTap) -> None:
-    async with running_proxy(settings_for({"main": simulator}, timers={"idle": 0.15}), simulator) as proxy:
+async def test_a_slow_client_is_not_the_upstreams_silence(simulator: Simulator, log: LogTap, clock: MockClock) -> None:
+    async with running_proxy(settings_for({"main": simulator}, timers={"idle": 10.0, "client_stall": 60.0}), simulator) as proxy:
         async with proxy.client.open("big:events=100,size=50000", receive_buffer=65_536) as exchange:
             await exchange.read_until(b"data: ")
-            await trio.sleep(0.3)  # the client's own idleness, twice the timer: the passing of time is what is tested
+            await wait_all_tasks_blocked(0.05)  # whatever fits between here and there is on its way, and everybody waits for the client
+            clock.jump(20.0)
+            await wait_all_tasks_blocked(0.01)
             assert log.requests() == []  # the stream waits for its client
             answer = await exchange.rest()
         assert answer.done

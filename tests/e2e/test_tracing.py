@@ -14,7 +14,7 @@ from actors.routes import Secret
 from server.main import open_proxy
 from server.settings import TracingSettings
 
-from .raw_client import CLIENT_KEY, Answer, RawClient
+from .raw_client import CLIENT_KEY, PATIENCE, Answer, RawClient
 from .running_proxy import settings_for, upstream_of
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ async def test_row_76_a_collector_that_is_not_there_costs_no_stream_anything_and
 ) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otel is not installed")
     wanted = TracingSettings(endpoint=f"http://127.0.0.1:{unused_port}/v1/traces")
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with open_proxy(settings_for({"main": upstream_of(simulator)}, tracing=wanted)) as proxy:
             answer = await RawClient(proxy.base_url, CLIENT_KEY).ask("ok")
         assert answer.done

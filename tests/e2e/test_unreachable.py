@@ -42,7 +42,7 @@ async def test_row_1_nobody_listens(stream: bool, engine: str, unused_port: int,
     async with running_proxy(settings_for({"main": url}, engine=engine)) as proxy:
         began = trio.current_time()
         await refused(proxy, "upstream_connect_error", stream=stream, failures=3)
-        assert trio.current_time() - began < 1.0
+        assert trio.current_time() - began < 5.0  # timers.connect was not waited out
         (line,) = log.requests()
         assert (line["termination"], line["attempts"]) == ("UC", 3)
 

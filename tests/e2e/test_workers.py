@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no worker
 
 TWO: Final = "workers = 2"
 #: Each test starts three to five processes, on a machine that may be busy with others.
-PATIENCE: Final = 60.0
+PATIENCE: Final = 300.0
 JSON: Final = {"content-type": "application/json"}
 
 
@@ -240,7 +240,7 @@ async def test_row_68_streams_that_outlast_the_drain_are_told_by_every_worker(si
 
 
 async def test_row_68_a_second_signal_ends_every_worker_at_once(simulator: Simulator, tmp_path: Path) -> None:
-    async with crew(simulator, tmp_path, drain=60.0) as workers:
+    async with crew(simulator, tmp_path, drain=600.0) as workers:
         async with AsyncExitStack() as opened:
             exchanges = await workers.streams_on_both("endless:pace=10", opened)
             workers.running.process.send_signal(signal.SIGTERM)
