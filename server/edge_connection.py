@@ -119,7 +119,7 @@ class Connection:
                     # A request was there, and only then its time was up, or the server stopped. It came in time.
                     self._reading = trio.CancelScope(deadline=trio.current_time() + self._serving.limits.header_timeout)
                 self._unread = self._unread or bool(self._came)
-                late = self._reading.cancelled_caught and trio.current_time() >= self._reading.deadline
+                late = (self._reading.cancelled_caught or bool(self._came)) and trio.current_time() >= self._reading.deadline
                 if self._exchange is not None:
                     self._exchange.leave()
                 if self._protocol is not None:

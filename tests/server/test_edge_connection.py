@@ -342,6 +342,21 @@ async def test_a_request_that_comes_in_the_moment_in_which_the_wait_for_it_ends_
     assert bodies == [request_bytes.count(b"x") * b"x"]
 
 
+async def test_a_head_that_trickles_on_in_the_moment_in_which_its_time_is_up_is_refused(mock_clock: trio.testing.MockClock) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        pytest.fail("no request came")
+
+    async with serving(app, limits=EdgeSettings(header_timeout=1.0)) as address:
+        with socket.create_connection(address) as client:
+            client.sendall(REQUEST[:-4])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            client.sendall(b"\r\nX-Slow: 1")
+            mock_clock.jump(1.5)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            client.setblocking(False)
+            assert client.recv(65_536).startswith(b"HTTP/1.1 408 ")
+
+
 async def test_what_comes_in_the_moment_in_which_the_connection_ends_is_no_request(mock_clock: trio.testing.MockClock) -> None:
     """The client was told that this answer is the last: nobody is asked on behalf of a request that nobody will answer."""
     served: list[str] = []
