@@ -147,12 +147,13 @@ class Exchange:
                 self._on_left()
 
     def close(self) -> bytes:
-        """The application has ended. Returns what it should have sent; b"" and a closed connection if it is too late for that."""
+        """The application has ended. Returns what it should have sent; b"" and a closed connection if it is too late for that, or nobody
+        is there."""
         self.scope = {}  # it holds the exchange: a cycle, which only a collection would free
         if self._ended:
             return b""
         self._end()
-        if self._begun and not self._head:
+        if self._left or (self._begun and not self._head):
             self._wire.cut()
             return b""
         return _CRASHED % _date()

@@ -133,7 +133,8 @@ class EdgeProtocol(H11Protocol):
         return self._h11.their_state in (h11.SEND_BODY, h11.ERROR) or self.context.terminated.is_set()
 
     async def _refuse(self, refusal: Refusal) -> None:
-        self._refused(refusal)
+        if self.stream is None:  # else its application has begun, which gives account of it
+            self._refused(refusal)
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = refusal.body()
             headers = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from .raw_client import PATIENCE
 from .running_proxy import eventually, running_proxy, settings_for
@@ -205,6 +206,23 @@ async def test_a_client_that_leaves_while_it_sends_its_request_is_no_request(
     await proxy.until_quiet()
     assert len(simulator.observer.seen) == 0
     assert log.requests() == []
+
+
+@pytest.mark.parametrize("how", ["fin", "half-close"])
+async def test_a_client_that_leaves_while_it_sends_its_request_is_counted_once_and_not_as_our_failure(
+    how: str, proxy: RunningProxy
+) -> None:
+    async with proxy.client.send("POST", "/chat/completions", b'{"model": "ok"', {"content-length": "1000000"}) as exchange:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await leave(exchange, how)
+        if how == "half-close":
+            raw = (await exchange.rest()).raw
+            assert not raw or raw.startswith(b"HTTP/1.1 400 ")
+    await proxy.until_quiet()
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    metrics = (await proxy.admin.get("/metrics")).body.decode()
+    counted = [line.rpartition(" ")[2] for line in metrics.splitlines() if line.startswith("evenflow_requests_total{")]
+    assert counted == ["1.0"]
 
 
 @BOTH_ENGINES
