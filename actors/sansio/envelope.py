@@ -1,24 +1,76 @@
 """Evidence around the text: what an event says of itself besides the delta, one named function per factor.
 
 Two equal texts are a repeat or new text; a nonce, a token counter, log-probabilities or the order of keys can tell which, whatever
-the texts are. Read from an event's raw data and only when a relation exists, so that a clean stream pays nothing. Weights are
-log10 odds as in evidence.py. Knows no lanes; decides nothing.
+the texts are. Read from an event's raw data and only when a relation exists, so that a clean stream pays nothing, and only once, so
+that an event of thousands of choices is no more than its bytes. Weights are log10 odds as in evidence.py. Knows no lanes; decides
+nothing.
 """
 
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from .evidence import NEVER, NOTHING, Evidence
+from .nonces import read_members
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from .chunks import Event
-    from .evidence import StreamFacts
+    from .stream_facts import StreamFacts
+
+# ---- what is read ---------------------------------------------------------------------------------------------------
+
+
+class Envelope:
+    """What one event says of itself besides its texts. Each part is read when somebody asks for it first."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+
+    @cached_property
+    def head_order(self) -> bool | None:
+        """Whether it has DashScope's key order of the first chunk: True, False for that of the later ones, None for neither."""
+        data = self.event.data
+        if _HEAD_ORDER.search(data):
+            return True
+        return False if _REST_ORDER.search(data) else None
+
+    @cached_property
+    def members(self) -> dict[str, msgspec.Raw]:
+        """The fields of the event itself, unread; none if it is no object."""
+        return read_members(self.event.view)
+
+    @cached_property
+    def characters(self) -> int:
+        """Of all its texts."""
+        return sum(len(delta.text) for delta in self.event.deltas)
+
+    def logprobs(self, position: int) -> list[float]:
+        """The log-probabilities of the tokens in one of its choices."""
+        return self._logprobs[position] if position < len(self._logprobs) else []
+
+    @cached_property
+    def _logprobs(self) -> list[list[float]]:
+        if b'"logprob"' not in self.event.raw:
+            return []
+        try:
+            value: Any = msgspec.json.decode(self.event.view)
+            return [_floats(choice) for choice in value["choices"]]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError, ValueError):
+            return []
+
+
+def _floats(choice: Any) -> list[float]:
+    try:
+        return [float(token["logprob"]) for token in choice["logprobs"]["content"]]
+    except (LookupError, TypeError, ValueError, OverflowError):  # an integer of 400 digits is no float
+        return []
+
 
 # ---- the serialiser -------------------------------------------------------------------------------------------------
 
@@ -32,16 +84,9 @@ _REST_ORDER: Final = re.compile(rb'\[\s*\{\s*"delta"\s*:')
 SERIALISER_TURN: Final = Evidence("serialiser", 5.5)
 
 
-def head_order(data: bytes) -> bool | None:
-    """Whether an event has DashScope's key order of the first chunk: True, False for that of the later ones, None for neither."""
-    if _HEAD_ORDER.search(data):
-        return True
-    return False if _REST_ORDER.search(data) else None
-
-
-def serialiser(before: Event, event: Event) -> Evidence:
+def serialiser(before: Envelope, envelope: Envelope) -> Evidence:
     """A first-chunk key order followed by a later-chunk one: the second was written as new text."""
-    if head_order(before.data) and head_order(event.data) is False:
+    if before.head_order and envelope.head_order is False:
         return Evidence("serialiser", NEVER)
     return NOTHING
 
@@ -85,14 +130,14 @@ class Standstill:
         self._was = first
         self.rises = 0
 
-    def proven(self, event: Event) -> bool:
+    def proven(self, envelope: Envelope) -> bool:
         """Takes the next event with text. Returns: whether the repeat is proven now."""
-        now = event.completion_tokens
+        now = envelope.event.completion_tokens
         if now is None or now <= self._was:
             self.rises = -1000  # it does not count, or not the whole answer
             return False
         self.rises += 1
-        own = self._first * sum(len(delta.text) for delta in event.deltas) / self._length
+        own = self._first * envelope.characters / self._length
         whole = self._first >= 8 and now >= 1.25 * own
         self._was = now
         return self.rises >= 2 or (self.rises == 1 and whole)
@@ -119,7 +164,7 @@ def counted_anew(before: Event, event: Event, known: int, text: str) -> bool:
 _COARSE: Final = 1 << 14
 
 
-def logprobs(before: Event, event: Event, position: int, recent: Sequence[Event]) -> Evidence:
+def logprobs(before: Envelope, envelope: Envelope, position: int, others: Iterable[Envelope]) -> Evidence:
     """Log-probabilities of a repeated text: the same floats mean the same sampling step, others a new one.
 
     5.5: two float32 values agree by chance about once in 10^6. Values that other texts of the stream had as well say nothing, and at
@@ -127,9 +172,9 @@ def logprobs(before: Event, event: Event, position: int, recent: Sequence[Event]
     fewer), coarse fractions, and the -9999 that stands for none: they are alike each time.
 
     Args:
-      recent: the stream's last few events.
+      others: the stream's last few events with other texts.
     """
-    old, new = _floats(before.data, position), _floats(event.data, position)
+    old, new = before.logprobs(position), envelope.logprobs(position)
     if not old or not new:
         return NOTHING
     if old != new:
@@ -137,24 +182,13 @@ def logprobs(before: Event, event: Event, position: int, recent: Sequence[Event]
     telling = {value for value in new if -100.0 < value < -1e-3 and value != round(value, 4) and not (value * _COARSE).is_integer()}
     if not telling:
         return NOTHING
-    others = [_floats(other.data, position) for other in recent if other.deltas and other.deltas != event.deltas]
-    known = {value for values in others for value in values}
+    known = {value for other in others for value in other.logprobs(position)}
     return Evidence("logprobs", 5.5) if telling - known and len(known) >= 3 else NOTHING
 
 
-def sampled_anew(event: Event, position: int) -> bool:
+def sampled_anew(envelope: Envelope, position: int) -> bool:
     """Whether a chunk carries log-probabilities of several tokens: the model generated it, it is no copy that somebody put together."""
-    return len(_floats(event.data, position)) > 1
-
-
-def _floats(data: bytes, position: int) -> list[float]:
-    if b'"logprob"' not in data:
-        return []
-    try:
-        value: Any = msgspec.json.decode(data)
-        return [float(token["logprob"]) for token in value["choices"][position]["logprobs"]["content"]]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError, ValueError):
-        return []
+    return len(envelope.logprobs(position)) > 1
 
 
 # ---- all of it ------------------------------------------------------------------------------------------------------
@@ -171,11 +205,12 @@ def judge_repeat(before: Event, event: Event, position: int, facts: StreamFacts)
         # Two entries of one index in one event are fragments (ai-dynamo PR 15054): no transport repeats within an event.
         return Evidence("event", NEVER)
     total, names = 0.0, []
+    old, new = facts.envelope(before), facts.envelope(event)
     for found in (
         usage(before, event, facts),
-        serialiser(before, event),
-        logprobs(before, event, position, facts.recent),
-        facts.nonces.judge(before, event) if facts.nonces is not None else NOTHING,
+        serialiser(old, new),
+        logprobs(old, new, position, facts.others(new)),
+        facts.nonces.judge(old, new),
     ):
         if found.weight == NEVER:
             return found

@@ -5,8 +5,8 @@ Weights are log10 likelihood ratios against the incremental reading (new text th
 chance in clean text in six chunkings, and fails if a weight is larger than what it measures. The weights stay one to two orders
 of magnitude below that, because a repeat that is shown is a nuisance and a character that is lost is not.
 
-Here are the factors of the text and what is known of the stream; those of the envelope are in envelope.py. Nothing here decides;
-what adds up to a drop is decided in hypotheses.py and lane.py.
+Here are the factors of the text; those of the envelope are in envelope.py. Nothing here decides; what adds up to a drop is decided in
+hypotheses.py and lane.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from .chunks import Event
-    from .nonces import Nonces
 
 #: The weight of a fact that decides alone against a repeat: no sum of the others reaches it.
 NEVER: Final = -100.0
@@ -34,33 +31,6 @@ class Evidence(NamedTuple):
 
 
 NOTHING: Final = Evidence("", 0.0)
-
-
-class StreamFacts:
-    """What a lane may know of its stream, kept by the detector.
-
-    Attributes:
-      threshold: log10 odds that a drop needs.
-      prior: log10 odds of any stutter before the first evidence.
-      head_prior: the same for a repeated head, higher for upstreams known for it.
-      recent: the stream's last few events.
-      nonces: which fields of its events are drawn anew for each; None where nobody keeps account.
-      usage_rises: how often completion_tokens rose from one text to the next.
-      usage_erratic: it fell once, or stood still under another text: it does not count the whole answer.
-      proven: an earlier repeat in this stream was proven by its envelope.
-    """
-
-    __slots__ = ("head_prior", "nonces", "prior", "proven", "recent", "threshold", "usage_erratic", "usage_rises")
-
-    def __init__(self, threshold: float, prior: float, head_prior: float) -> None:
-        self.threshold = threshold
-        self.prior = prior
-        self.head_prior = head_prior
-        self.recent: Sequence[Event] = ()
-        self.nonces: Nonces | None = None
-        self.usage_rises = 0
-        self.usage_erratic = False
-        self.proven = False
 
 
 class Kind(IntEnum):

@@ -19,6 +19,7 @@ from .evidence import NEVER, NOTHING, Evidence, Kind
 
 if TYPE_CHECKING:
     from .chunks import Event
+    from .envelope import Envelope
 
 #: Relations below this weight (blanks, digits, runs) support but are no factor.
 _INFORMATIVE: Final = 0.5
@@ -166,28 +167,29 @@ class Snapshot(Hypothesis):
         self.over = True
         return text if self.watching else None
 
-    def watch(self, before: Event, event: Event, repeat: Evidence) -> None:
+    def watch(self, before: Envelope, head: Envelope, repeat: Evidence) -> None:
         """Notes what the envelopes of a head and its repeat may prove later (`turn`)."""
-        self.in_head_order = envelope.head_order(before.data) is True and envelope.head_order(event.data) is True
-        if before.completion_tokens and before.completion_tokens == event.completion_tokens and "usage" not in repeat.name:
-            self.standstill = envelope.Standstill(before.completion_tokens, len(self.text))
+        self.in_head_order = before.head_order is True and head.head_order is True
+        tokens = before.event.completion_tokens
+        if tokens and tokens == head.event.completion_tokens and "usage" not in repeat.name:
+            self.standstill = envelope.Standstill(tokens, len(self.text))
         if repeat.weight != NEVER and "nonce" not in repeat.name:
-            self.padding = nonces.same_padding(before, event)
+            self.padding = nonces.same_padding(before, head)
 
     @property
     def watching(self) -> bool:
         return self.in_head_order or self.standstill is not None or bool(self.padding)
 
-    def turn(self, event: Event) -> bool:
+    def turn(self, following: Envelope) -> bool:
         """Whether the next event proves that the chunks before it were one head sent again."""
         found = NOTHING
-        if self.in_head_order and envelope.head_order(event.data) is False:
+        if self.in_head_order and following.head_order is False:
             found = envelope.SERIALISER_TURN
             self.in_head_order = False
         elif self.padding:
-            found, self.padding = nonces.other_padding(self.padding, event), ""
+            found, self.padding = nonces.other_padding(self.padding, following), ""
         elif self.standstill is not None:
-            if self.standstill.proven(event):
+            if self.standstill.proven(following):
                 found = envelope.STUCK_USAGE
             if found.weight or self.standstill.rises < 0:
                 self.standstill = None

@@ -17,13 +17,14 @@ from copy import copy
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from . import envelope, evidence
-from .evidence import GRAMMAR, HISTORY, NEVER, NOTHING, Evidence, StreamFacts
+from .evidence import GRAMMAR, HISTORY, NEVER, NOTHING, Evidence
 from .hypotheses import Duplicate, Hypothesis, Replay, Snapshot
 from .shapes import shape_of
 from .transcript import KEPT, Transcript
 
 if TYPE_CHECKING:
     from .chunks import Chunk, Delta, Event
+    from .stream_facts import StreamFacts
     from .told_once import RepeatedLabel
 
 _FEW: Final = 3  # chunks of a lane before a copy of all of them stands out
@@ -94,6 +95,8 @@ class Lane:
 
     Args:
       facts: shared with the stream's other lanes.
+      choice: whose text it is.
+      number: its place in the order in which the lanes of its stream began.
       tool: the text is tool-call arguments, so JSON's grammar speaks too.
 
     Attributes:
@@ -115,6 +118,7 @@ class Lane:
         "call_id",
         "calm",
         "caught",
+        "choice",
         "committed",
         "count",
         "cumulative",
@@ -126,6 +130,7 @@ class Lane:
         "length",
         "marked",
         "mode",
+        "number",
         "refused",
         "repeat",
         "resolved",
@@ -135,8 +140,10 @@ class Lane:
         "tool",
     )
 
-    def __init__(self, facts: StreamFacts, *, tool: bool = False, call_id: str | None = None) -> None:
+    def __init__(self, facts: StreamFacts, choice: int = 0, number: int = 0, *, tool: bool = False, call_id: str | None = None) -> None:
         self.facts = facts
+        self.choice = choice
+        self.number = number
         self.tool = tool
         self.call_id = call_id
         self.calm = False  # the first delta goes the long way
@@ -159,6 +166,11 @@ class Lane:
         self._last_event: Event | None = None
         self._longest = 0
         self.text = Transcript()
+
+    @property
+    def withholds(self) -> bool:
+        """Whether something that came has not left, and would have to if the stream ended now."""
+        return bool(self.held) or self.caught is not None or isinstance(self.mode, Replay)
 
     # -- the common path ----------------------------------------------------------------------------------------------
 
@@ -287,7 +299,7 @@ class Lane:
     def _look_back(self, event: Event) -> None:
         """What this event's envelope proves about the held deltas, before its own text is looked at."""
         for hypothesis in self.hypotheses:
-            if isinstance(hypothesis, Snapshot) and hypothesis.turn(event) and hypothesis.ready(self.facts.threshold):
+            if isinstance(hypothesis, Snapshot) and hypothesis.turn(self.facts.envelope(event)) and hypothesis.ready(self.facts.threshold):
                 self._commit(hypothesis, ends=True)
                 again = copy(hypothesis)
                 again.rearm(self.facts.prior + HISTORY.weight)
@@ -315,7 +327,9 @@ class Lane:
         """Whether the envelope says that the model generated a whole copy of the text (speculative decoding sends it as one chunk)."""
         if self.count < 2 or self._last_event is None:
             return False
-        return envelope.counted_anew(self._last_event, event, len(before), text) or envelope.sampled_anew(event, position)
+        if envelope.counted_anew(self._last_event, event, len(before), text):
+            return True
+        return envelope.sampled_anew(self.facts.envelope(event), position)
 
     def _spawn_snapshot(self, before: str, text: str, event: Event, repeat: Evidence) -> None:
         head = before == self.text.first
@@ -330,7 +344,7 @@ class Lane:
             hypothesis.factors.add(HISTORY.name)
         # No transport repeats within an event: two texts of one event are related, but its envelope proves nothing about itself.
         if head and text == before and self._last_event is not None and self._last_event is not event:
-            hypothesis.watch(self._last_event, event, repeat)
+            hypothesis.watch(self.facts.envelope(self._last_event), self.facts.envelope(event), repeat)
         hypothesis.shadow = text == before and not text.strip(" ") and not (hypothesis.watching or hypothesis.factors)
         self._add(hypothesis)
 

@@ -22,6 +22,7 @@ from .evidence import NEVER, NOTHING, Evidence
 
 if TYPE_CHECKING:
     from .chunks import Delta, Event
+    from .envelope import Envelope
 
 #: Log10 of the number of values one character of a random string can take, letters and digits.
 _PER_CHARACTER: Final = 1.79
@@ -142,7 +143,7 @@ class Nonces:
         if self._count >= _FIRST and not self._fields:
             return
         self._count += 1
-        members = _read(event.view)
+        members = read_members(event.view)
         for name in list(self._fields) if self._count > _FIRST else members:
             if value := _text(members, name):
                 self._note(name, value, event.deltas)
@@ -171,7 +172,7 @@ class Nonces:
             self._out.add(name)
             self._only_padding = self._only_padding and bool(self._fields)
 
-    def judge(self, before: Event, event: Event) -> Evidence:
+    def judge(self, before: Envelope, envelope: Envelope) -> Evidence:
         """What the nonces of two events with equal texts say.
 
         Equal: as many orders of magnitude as the value has room for, at most 7. Different: new text, whatever else speaks.
@@ -179,10 +180,9 @@ class Nonces:
         self._catch_up()
         if not self._fields:
             return NOTHING
-        old, new = _read(before.view), _read(event.view)
         same = NOTHING
         for name, field in self._fields.items():
-            was, now = _text(old, name), _text(new, name)
+            was, now = _text(before.members, name), _text(envelope.members, name)
             if not was or not now:
                 continue
             if was != now and (name in _PADDING or field.believed(name)):
@@ -192,22 +192,22 @@ class Nonces:
         return same
 
 
-def same_padding(before: Event, event: Event) -> str:
+def same_padding(before: Envelope, envelope: Envelope) -> str:
     """The value of a padding field that two events share, "" if there is none: a nonce if the next event has another."""
-    old, new = _read(before.view), _read(event.view)
+    old, new = before.members, envelope.members
     return next((value for name in sorted(_PADDING) if (value := _text(old, name)) and value == _text(new, name)), "")
 
 
-def other_padding(value: str, event: Event) -> Evidence:
+def other_padding(value: str, envelope: Envelope) -> Evidence:
     """What two events that shared a padding value prove when a third one's is seen."""
-    members = _read(event.view)
-    other = next((found for name in sorted(_PADDING) if (found := _text(members, name))), value)
+    other = next((found for name in sorted(_PADDING) if (found := _text(envelope.members, name))), value)
     if other == value or _ALPHABET.startswith(value):
         return NOTHING
     return Evidence("nonce", min(7.0, _PER_CHARACTER * len(value)))
 
 
-def _read(data: bytes | memoryview) -> dict[str, msgspec.Raw]:
+def read_members(data: bytes | memoryview) -> dict[str, msgspec.Raw]:
+    """The fields of a JSON object, unread; none if it is no object."""
     try:
         return _members(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

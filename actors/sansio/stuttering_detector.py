@@ -6,15 +6,16 @@ the last few envelopes) and the counters of what was repaired or refused. Judges
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import operator
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from .chunks import Field, Weight
-from .evidence import HISTORY, RESTART_HEAD, RESTART_MARKER, StreamFacts
+from .evidence import HISTORY, RESTART_HEAD, RESTART_MARKER
 from .lane import Lane, Ticket
-from .nonces import Nonces
 from .shapes import shape_of
+from .stream_facts import StreamFacts
 from .told_once import CallLabels, Finishes
 from .trace import Judgement, Reading
 
@@ -30,9 +31,10 @@ Profile = Literal["generic", "dashscope", "portal"]
 #: Events that share an id before another one counts as a restart. Guessed; ids that rotate per event never get there.
 _CONSTANT_IDS: Final = 3
 _LONG_IDS: Final = 16
-#: Events with log-probabilities that are kept to see which ones other texts have. Others are not kept: they would be 12 KB per stream.
-_RECENT: Final = 16
 _ARGUMENTS: Final = frozenset({Field.TOOL_ARGUMENTS, Field.FUNCTION_ARGUMENTS})
+_TEXTS: Final = tuple(field for field in Field if field not in _ARGUMENTS)
+#: What lanes withheld leaves in the order in which they began.
+_number: Final = operator.attrgetter("number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,12 @@ class StutteringDetector:
         self.flushes: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._facts = StreamFacts(self.policy.threshold, self.policy.prior, self.policy.head_prior)
-        self._lanes: dict[tuple[int, str, int], Lane] = {}
-        self._recent: deque[Event] = deque(maxlen=_RECENT)
-        self._facts.recent = self._recent
-        self._facts.nonces = self._nonces = Nonces()
+        self._nonces = self._facts.nonces
+        self._lanes: dict[int, dict[tuple[Field, int], Lane]] = defaultdict(dict)  # by choice, then by field and call
+        self._opened = 0
+        # Those that withhold something, by choice. One event may bring thousands of choices or tool calls: what ends holds must not walk
+        # all of them for each.
+        self._withholding: dict[int, set[Lane]] = defaultdict(set)
         self._counted: Event | None = None  # the last event that brought text and a counter
         self._id = ""
         self._id_run = 0
@@ -106,10 +110,12 @@ class StutteringDetector:
         ticket = self._judge_calls(event, now) if event.calls else None
         deltas = event.deltas
         if deltas:
+            if len(deltas) > 1:
+                self._facts.begin()
             if self._finished:
                 self._forget_finished(event)
             for place, delta in enumerate(deltas):
-                lane = self._lanes.get((delta.choice, delta.field, delta.call_index))
+                lane = self._lanes[delta.choice].get((delta.field, delta.call_index))
                 if lane is None or delta.call_id is not None:
                     lane = self._lane_of(delta, lane, now)
                 if not lane.plain(delta.text, event, now):
@@ -120,6 +126,7 @@ class StutteringDetector:
                     lane.judge(ticket, place, delta, event, now)
                     if self._restarted:
                         self._follow_restart(delta.choice, oldest)
+                    self._note_withholding(lane)
                     if self._trace is not None:
                         self._tell(self._trace, delta, lane, before, now)
                     if lane.resolved or lane.refused:
@@ -127,7 +134,7 @@ class StutteringDetector:
             if event.completion_tokens is not None:
                 self._note_usage(event)
         if b'"logprob"' in event.raw:
-            self._recent.append(event)
+            self._facts.recent.append(event)
         self._nonces.note(event)
         if event.finished:
             if self._finishes.is_repeat(event):
@@ -145,8 +152,9 @@ class StutteringDetector:
                 self._finish(choice)
         elif not event.choices and event.completion_tokens is not None:
             # The usage of the whole answer: the text is over, and what was withheld of it belongs in front.
-            for lane in self._lanes.values():
+            for lane in self._all_withholding():
                 self._returned += lane.take_back()
+                self._note_withholding(lane)
         if self._returned:
             ticket = ticket or Ticket(event, now)
             ticket.returned[:0] = self._returned
@@ -155,14 +163,15 @@ class StutteringDetector:
 
     def release(self, ticket: Ticket, cause: str) -> None:
         """Stops waiting for the decision on one ticket: it leaves as it came, the hypotheses watch on."""
-        for lane in self._lanes.values():
+        for lane in self._all_withholding():
             if any(held.ticket is ticket for held in lane.held):
                 lane.release(watch=True)
                 self.flushes[cause] += 1
+                self._note_withholding(lane)
 
     def finish(self) -> list[Event]:
         """The stream is over, or an error came: every hold ends. Returns: what was withheld for nothing and has to leave first."""
-        for lane in self._lanes.values():
+        for lane in self._all_withholding():
             self._end(lane)
         returned, self._returned = self._returned, []
         return returned
@@ -178,14 +187,14 @@ class StutteringDetector:
         """Finds labels that were told before, and ends the lane of a call that another one follows on its index."""
         repeated = []
         for call in event.calls:
-            key = (call.choice, Field.TOOL_ARGUMENTS, call.index)
-            lane = self._lanes.get(key)
+            lanes, key = self._lanes[call.choice], (Field.TOOL_ARGUMENTS, call.index)
+            lane = lanes.get(key)
             said = lane.last if lane is not None else None
             if not self._labels.is_new(call, said):
                 if (label := self._labels.repeated(call, said)) is not None:
                     repeated.append(label)
             elif lane is not None:
-                self._end(self._lanes.pop(key))
+                self._end(lanes.pop(key))
         if not repeated:
             return None
         ticket = Ticket(event, now)
@@ -204,14 +213,23 @@ class StutteringDetector:
             self._finish(delta.choice)  # a new call: text before it, and the call before it, are complete
         if self._history is not None:
             self._facts.head_prior = max(self.policy.head_prior, self.policy.prior + self._history.prior(now))
-        new = Lane(self._facts, tool=delta.field in _ARGUMENTS, call_id=delta.call_id)
-        self._lanes[delta.choice, delta.field, delta.call_index] = new
+        self._opened += 1
+        new = Lane(self._facts, delta.choice, self._opened, tool=delta.field in _ARGUMENTS, call_id=delta.call_id)
+        self._lanes[delta.choice][delta.field, delta.call_index] = new
         return new
 
+    def _note_withholding(self, lane: Lane) -> None:
+        if lane.withholds:
+            self._withholding[lane.choice].add(lane)
+        elif (lanes := self._withholding.get(lane.choice)) is not None:
+            lanes.discard(lane)
+
+    def _all_withholding(self) -> list[Lane]:
+        return sorted((lane for lanes in self._withholding.values() for lane in lanes), key=_number)
+
     def _finish(self, choice: int) -> None:
-        for key, lane in self._lanes.items():
-            if key[0] == choice:
-                self._end(lane)
+        for lane in sorted(self._withholding.get(choice, ()), key=_number):
+            self._end(lane)
 
     def _end(self, lane: Lane) -> None:
         self._returned += lane.take_back()
@@ -220,6 +238,7 @@ class StutteringDetector:
             if not lane.resolved:
                 self.flushes["pattern"] += 1
             self._count(lane)
+        self._note_withholding(lane)
 
     def _count(self, lane: Lane) -> None:
         if lane.resolved:
@@ -239,7 +258,7 @@ class StutteringDetector:
             # Once it was constant for a while; an id that changes again and again rotates, unless each stays for long.
             if self._id_run >= (_CONSTANT_IDS if self._id_changes == 1 else _LONG_IDS):
                 self._restarted = True
-                for lane in self._lanes.values():
+                for lane in (lane for lanes in self._lanes.values() for lane in lanes.values()):
                     lane.mark(RESTART_MARKER if event.deltas else RESTART_HEAD)
         self._id, self._id_run = event.id, 0
 
@@ -249,7 +268,8 @@ class StutteringDetector:
         Args:
           oldest: the first event of those that were just looked at; what is given back came before it.
         """
-        lanes = [lane for key, lane in self._lanes.items() if key[0] == choice and lane.restart]
+        told = self._lanes[choice]
+        lanes = sorted((lane for field in _TEXTS if (lane := told.get((field, -1))) is not None and lane.restart), key=_number)
         states = {lane.restart for lane in lanes}
         if "differs" in states:
             oldest.returned[:0] = [event for lane in lanes for event in lane.take_back()]
@@ -264,8 +284,8 @@ class StutteringDetector:
         for choice in {delta.choice for delta in event.deltas} & self._finished:
             self._finished.discard(choice)
             self._finishes.forget((choice,))
-            for key in [key for key in self._lanes if key[0] == choice]:
-                self._end(self._lanes.pop(key))  # what it holds goes out: nobody else could settle it
+            for lane in self._lanes.pop(choice, {}).values():
+                self._end(lane)  # what it holds goes out: nobody else could settle it
 
     def _note_usage(self, event: Event) -> None:
         before, self._counted = self._counted, event

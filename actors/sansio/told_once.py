@@ -6,6 +6,7 @@ Owns which repetition is certain. Knows nothing of texts, of holds, or of how a 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .event_json import read_json
@@ -48,6 +49,7 @@ class CallLabels:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], _Known] = {}
+        self._unfinished: dict[int, list[_Known]] = defaultdict(list)  # by choice
 
     def is_new(self, call: Call, said: str | None) -> bool:
         """Whether an entry begins another call on its index; from then on its labels are the index's.
@@ -58,7 +60,8 @@ class CallLabels:
         known = self._known.get((call.choice, call.index))
         if known is not None and not self._begins(call, known, said):
             return False
-        self._known[call.choice, call.index] = _Known(call)
+        self._known[call.choice, call.index] = known = _Known(call)
+        self._unfinished[call.choice].append(known)
         return True
 
     def _begins(self, call: Call, known: _Known, said: str | None) -> bool:
@@ -95,9 +98,8 @@ class CallLabels:
 
     def finish(self, choice: int) -> None:
         """The choice is finished: a label after it is of another call, unless it has the same id."""
-        for key, known in self._known.items():
-            if key[0] == choice:
-                known.ended = True
+        for known in self._unfinished.pop(choice, ()):
+            known.ended = True
 
 
 class Finishes:
@@ -117,9 +119,11 @@ class Finishes:
         earlier = [self._told[choice] for choice in event.choices]
         if any(event.id not in ("", first.id) for first in earlier):
             return False
+        told = {id(first): first for first in earlier}  # one event may have finished thousands of choices
         try:
-            return _adds_nothing(read_json(event.data), [read_json(first.data) for first in earlier])
-        except ValueError:  # how deep JSON may nest depends on the caller's own depth; in doubt it passes
+            read = {key: _Finish(first) for key, first in told.items()}
+            return _adds_nothing(read_json(event.data), [read[id(first)] for first in earlier], read.values())
+        except (ValueError, TypeError):  # how deep JSON may nest depends on the caller's own depth, an index may be a list: it passes
             return False
 
     def note(self, event: Event) -> None:
@@ -133,19 +137,35 @@ class Finishes:
             self._told.pop(choice, None)
 
 
-def _adds_nothing(new: dict[str, Any], earlier: list[dict[str, Any]]) -> bool:
+class _Finish:
+    """An earlier finish, read.
+
+    Raises:
+      ValueError, TypeError: it cannot be compared.
+    """
+
+    def __init__(self, event: Event) -> None:
+        self.value: dict[str, Any] = read_json(event.data)
+        self.entries: dict[Any, list[dict[str, Any]]] = defaultdict(list)  # by the index that they name
+        for entry in self.value["choices"]:
+            if isinstance(entry, dict):
+                self.entries[entry.get("index", 0)].append(entry)
+
+
+def _adds_nothing(new: dict[str, Any], earlier: list[_Finish], told: Iterable[_Finish]) -> bool:
+    """Whether each choice of an event is what the finish at its place in `earlier` has of it; `told` are these, each once."""
     entries = [entry for entry in new.get("choices", ()) if isinstance(entry, dict)]
     if len(entries) != len(earlier):
         return False
     for entry, first in zip(entries, earlier, strict=True):
-        places = [other for other in first["choices"] if isinstance(other, dict) and other.get("index", 0) == entry.get("index", 0)]
+        places = first.entries.get(entry.get("index", 0), [])
         if len(places) != 1:
             return False
         copies = entry == places[0]
         if not copies and (_NATIVE in entry or not _is_within(entry, places[0])):
             return False
-    told = {name: value for name, value in new.items() if name not in _MOMENT and name != "choices"}
-    return all(_is_within(told, first) for first in earlier)
+    rest = {name: value for name, value in new.items() if name not in _MOMENT and name != "choices"}
+    return all(_is_within(rest, first.value) for first in told)
 
 
 def _is_within(new: object, old: object) -> bool:

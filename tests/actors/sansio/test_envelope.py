@@ -9,9 +9,9 @@ import pytest
 
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import Event
-from actors.sansio.envelope import Standstill, counted_anew, head_order, judge_repeat, logprobs, sampled_anew, serialiser, usage
-from actors.sansio.evidence import NEVER, NOTHING, Evidence, StreamFacts
-from actors.sansio.nonces import Nonces
+from actors.sansio.envelope import Envelope, Standstill, counted_anew, judge_repeat, logprobs, sampled_anew, serialiser, usage
+from actors.sansio.evidence import NEVER, NOTHING, Evidence
+from actors.sansio.stream_facts import StreamFacts
 
 
 def event(text: str = "x", *, tokens: int | None = None, order: str = "", rates: tuple[float, ...] = (), **fields: Any) -> Event:
@@ -32,17 +32,22 @@ def event(text: str = "x", *, tokens: int | None = None, order: str = "", rates:
 
 def facts(*, rises: int = 5, erratic: bool = False, recent: tuple[Event, ...] = ()) -> StreamFacts:
     known = StreamFacts(3.0, -2.5, -2.5)
-    known.usage_rises, known.usage_erratic, known.recent, known.nonces = rises, erratic, recent, Nonces()
+    known.usage_rises, known.usage_erratic = rises, erratic
+    known.recent.extend(recent)
     for one in recent:
         known.nonces.note(one)
     return known
 
 
+def envelope(text: str = "x", *, tokens: int | None = None, order: str = "", rates: tuple[float, ...] = ()) -> Envelope:
+    return Envelope(event(text, tokens=tokens, order=order, rates=rates))
+
+
 def test_serialiser_order() -> None:
-    head, rest, other = event(order="head"), event(order="rest"), event()
-    assert head_order(head.data) is True
-    assert head_order(rest.data) is False
-    assert head_order(other.data) is None
+    head, rest, other = envelope(order="head"), envelope(order="rest"), envelope()
+    assert head.head_order is True
+    assert rest.head_order is False
+    assert other.head_order is None
     assert serialiser(head, rest).weight == NEVER
     assert serialiser(head, head) == serialiser(other, other) == NOTHING
 
@@ -71,7 +76,7 @@ def test_usage() -> None:
 )
 def test_a_counter_that_stood_still(first: int, length: int, counts: tuple[int | None, ...], proven: list[bool]) -> None:
     standstill = Standstill(first, length)
-    assert [standstill.proven(event(" say", tokens=count)) for count in counts] == proven
+    assert [standstill.proven(envelope(" say", tokens=count)) for count in counts] == proven
 
 
 def test_a_text_that_was_counted_is_no_copy() -> None:
@@ -81,24 +86,24 @@ def test_a_text_that_was_counted_is_no_copy() -> None:
     assert not counted_anew(event(tokens=10), event(tokens=10), len(whole), whole)
     assert not counted_anew(event(tokens=10), event(tokens=12), len(whole), whole + " The end")  # its tail was
     assert not counted_anew(event(), event(tokens=20), len(whole), whole)
-    assert sampled_anew(event(whole, rates=(-0.5, -0.25)), 0)
-    assert not sampled_anew(event(whole, rates=(-0.5,)), 0)
+    assert sampled_anew(envelope(whole, rates=(-0.5, -0.25)), 0)
+    assert not sampled_anew(envelope(whole, rates=(-0.5,)), 0)
 
 
 def test_logprobs() -> None:
-    value, known = -0.3104985, tuple(event(f" {number}", rates=(-0.1234567 - number,)) for number in range(3))
-    assert logprobs(event(rates=(value,)), event(rates=(value,)), 0, known).weight > 5
-    assert logprobs(event(rates=(value,)), event(rates=(value - 0.01,)), 0, ()).weight == NEVER
-    assert logprobs(event(rates=(value,)), event(), 0, known) == NOTHING
-    assert logprobs(event(rates=(value,)), event(rates=(value,)), 7, known) == NOTHING
-    assert logprobs(event(rates=(value,)), event(rates=(value,)), 0, known[:2]) == NOTHING  # nothing to compare with
-    assert logprobs(event(rates=(value,)), event(rates=(value,)), 0, (*known, event(" 4", rates=(value,)))) == NOTHING
+    value, known = -0.3104985, tuple(envelope(f" {number}", rates=(-0.1234567 - number,)) for number in range(3))
+    assert logprobs(envelope(rates=(value,)), envelope(rates=(value,)), 0, known).weight > 5
+    assert logprobs(envelope(rates=(value,)), envelope(rates=(value - 0.01,)), 0, ()).weight == NEVER
+    assert logprobs(envelope(rates=(value,)), envelope(), 0, known) == NOTHING
+    assert logprobs(envelope(rates=(value,)), envelope(rates=(value,)), 7, known) == NOTHING
+    assert logprobs(envelope(rates=(value,)), envelope(rates=(value,)), 0, known[:2]) == NOTHING  # nothing to compare with
+    assert logprobs(envelope(rates=(value,)), envelope(rates=(value,)), 0, (*known, envelope(" 4", rates=(value,)))) == NOTHING
 
 
 @pytest.mark.parametrize("value", [0.0, -1.19e-07, -0.0004, -9999.0, -100.0, -0.31, -0.0123, -0.5, -1.0625, -0.4990234375])
 def test_a_value_that_many_tokens_have_says_nothing(value: float) -> None:
-    known = tuple(event(f" {number}", rates=(-0.1234567 - number,)) for number in range(3))
-    assert logprobs(event(rates=(value,)), event(rates=(value,)), 0, known) == NOTHING
+    known = tuple(envelope(f" {number}", rates=(-0.1234567 - number,)) for number in range(3))
+    assert logprobs(envelope(rates=(value,)), envelope(rates=(value,)), 0, known) == NOTHING
 
 
 def test_the_first_finding_against_a_repeat_decides() -> None:
@@ -118,6 +123,12 @@ def test_findings_for_a_repeat_add_up() -> None:
 def test_within_one_event_nothing_is_a_repeat() -> None:
     one = event(tokens=4, obfuscation="xK3f9aQ")
     assert judge_repeat(one, one, 0, facts()).weight == NEVER
+
+
+@pytest.mark.parametrize("rate", ["1" * 400, '"x"', "null", "[]", "9" * 5000])
+def test_log_probabilities_that_are_no_numbers_say_nothing(rate: str) -> None:
+    data = b'{"choices":[{"index":0,"delta":{"content":"x"},"logprobs":{"content":[{"logprob":%s}]}}]}' % rate.encode()
+    assert Envelope(Event(data, data)).logprobs(0) == []
 
 
 @pytest.mark.parametrize("data", [b"{", b"[1]", b'{"obfuscation":1}', b'{"choices":1}', b"\xff", b"{" * 5000])

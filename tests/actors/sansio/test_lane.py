@@ -6,9 +6,10 @@ import pytest
 
 from actors.sansio import envelope, evidence
 from actors.sansio.chunks import Delta, Event, Field
-from actors.sansio.evidence import NOTHING, Evidence, StreamFacts
+from actors.sansio.evidence import NOTHING, Evidence
 from actors.sansio.hypotheses import Duplicate, Hypothesis, Replay, Snapshot
 from actors.sansio.lane import Lane, Ticket
+from actors.sansio.stream_facts import StreamFacts
 from actors.sansio.transcript import KEPT, Transcript
 
 THRESHOLD = 3.0

@@ -10,6 +10,7 @@ import pytest
 
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import Event
+from actors.sansio.envelope import Envelope
 from actors.sansio.evidence import NEVER, NOTHING
 from actors.sansio.nonces import Nonces, other_padding, same_padding
 
@@ -23,6 +24,10 @@ def event(text: str, **fields: Any) -> Event:
     return chunk
 
 
+def envelope(text: str, **fields: Any) -> Envelope:
+    return Envelope(event(text, **fields))
+
+
 def said(name: str, *values: str) -> list[Event]:
     """Different texts, each with a value."""
     return [event(f" {place}", **{name: value}) for place, value in enumerate(values)]
@@ -34,7 +39,7 @@ def weight(name: str, values: list[str], was: str, now: str) -> float:
         nonces.note(one)
     before = event("again", **{name: was})
     nonces.note(before)
-    return nonces.judge(before, event("again", **{name: now})).weight
+    return nonces.judge(Envelope(before), envelope("again", **{name: now})).weight
 
 
 def drawn(count: int, length: int = 12, letters: str = LETTERS) -> list[str]:
@@ -44,7 +49,7 @@ def drawn(count: int, length: int = 12, letters: str = LETTERS) -> list[str]:
 
 def test_a_field_known_by_name_has_to_have_differed_once() -> None:
     assert weight("obfuscation", ["xK3f9aQ"], "bT2pLm4", "bT2pLm4") == 7.0
-    assert Nonces().judge(event("a", obfuscation="xK3f9aQ"), event("a", obfuscation="xK3f9aQ")) == NOTHING
+    assert Nonces().judge(*(envelope("a", obfuscation="xK3f9aQ") for _ in range(2))) == NOTHING
     assert weight("obfuscation", ["xK3f9aQ"], "bT2pLm4", "q") == NEVER
 
 
@@ -76,7 +81,7 @@ def test_a_re_delivery_is_no_standing_still() -> None:
         for _ in range(2):
             nonces.note(event(f" {value}", obfuscation=value))
     last = event("x", obfuscation="bT2pLm4")
-    assert nonces.judge(last, last).weight == 7.0
+    assert nonces.judge(Envelope(last), Envelope(last)).weight == 7.0
 
 
 @pytest.mark.parametrize("letters", [LETTERS, "0123456789abcdef"])
@@ -115,11 +120,11 @@ def test_what_is_no_text_or_no_json_says_nothing() -> None:
     nonces = Nonces()
     for _ in range(6):
         nonces.note(odd)
-    assert nonces.judge(odd, odd) == NOTHING
+    assert nonces.judge(Envelope(odd), Envelope(odd)) == NOTHING
     nonces = Nonces()
     for number in range(8):
         nonces.note(event(f" {number}", trace=[number], other=number))
-    assert nonces.judge(odd, event("x", trace="a")) == NOTHING
+    assert nonces.judge(Envelope(odd), envelope("x", trace="a")) == NOTHING
 
 
 def test_a_stream_without_nonces_is_not_read_to_its_end() -> None:
@@ -128,13 +133,13 @@ def test_a_stream_without_nonces_is_not_read_to_its_end() -> None:
         nonces.note(event(f" {number}"))
     for value in drawn(9):
         nonces.note(event(f" {value}", obfuscation=value))
-    assert nonces.judge(event("a", obfuscation="xK3f9aQ"), event("a", obfuscation="xK3f9aQ")) == NOTHING
+    assert nonces.judge(*(envelope("a", obfuscation="xK3f9aQ") for _ in range(2))) == NOTHING
 
 
-def test_a_shared_padding_is_proven_by_a_third_event() -> None:
-    one = event("a", obfuscation="xK3f9aQ")
+def test_a_shared_padding_is_proven_by_a_third_envelope() -> None:
+    one = envelope("a", obfuscation="xK3f9aQ")
     assert same_padding(one, one) == "xK3f9aQ"
-    assert other_padding("xK3f9aQ", event("b", obfuscation="bT2pLm4")).weight == 7.0
-    assert other_padding("xK3f9aQ", one) == other_padding("xK3f9aQ", event("b")) == NOTHING
-    assert other_padding("abc", event("b", p="abcdef")) == NOTHING
-    assert same_padding(one, event("a", obfuscation="bT2pLm4")) == same_padding(event("a"), event("a")) == ""
+    assert other_padding("xK3f9aQ", envelope("b", obfuscation="bT2pLm4")).weight == 7.0
+    assert other_padding("xK3f9aQ", one) == other_padding("xK3f9aQ", envelope("b")) == NOTHING
+    assert other_padding("abc", envelope("b", p="abcdef")) == NOTHING
+    assert same_padding(one, envelope("a", obfuscation="bT2pLm4")) == same_padding(envelope("a"), envelope("a")) == ""
