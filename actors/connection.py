@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from .errors import UpstreamDisconnected
+
+if TYPE_CHECKING:
+    from .http2 import Http2Session
 
 #: What one read takes at most.
 READ_BYTES: Final = 64 * 1024
@@ -27,7 +30,7 @@ class Connection:
     Cancellation: `receive()` loses nothing by it. `send()` may have sent a part; the connection is of no use then.
     """
 
-    __slots__ = ("_filled", "_sock", "closed", "idle_until", "opened_at")
+    __slots__ = ("_filled", "_sock", "closed", "idle_until", "opened_at", "session")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -35,6 +38,7 @@ class Connection:
         self.closed = False
         self.opened_at = trio.current_time()
         self.idle_until = 0.0  # kept by the pool
+        self.session: Http2Session | None = None  # kept by who speaks HTTP/2 on it
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send all of it. No checkpoint if the kernel takes it at once; to receive is one.
@@ -84,8 +88,8 @@ class Connection:
         self._filled = len(data) == READ_BYTES
         return data
 
-    def is_stale(self) -> bool:
-        """While it is idle there is something to read: its end, or bytes that belong to no request."""
+    def has_come(self) -> bool:
+        """There is something to read, its end included."""
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -93,6 +97,10 @@ class Connection:
         except OSError:
             return True
         return True
+
+    def is_stale(self) -> bool:
+        """While it is idle there is something to read: its end, or bytes that belong to no request. HTTP/2 has such bytes."""
+        return self.session is None and self.has_come()
 
     def close(self) -> None:
         """Close it now; a task that waits for it gets UpstreamDisconnected. Idempotent."""
@@ -139,5 +147,11 @@ class TlsConnection(Connection):
     def receive_nowait(self) -> bytes | None:
         return None  # trio's TLS reads only where it may wait
 
-    def is_stale(self) -> bool:
-        return bool(self._stream.pending()) or super().is_stale()
+    def has_come(self) -> bool:
+        return bool(self._stream.pending()) or super().has_come()
+
+    @property
+    def protocol(self) -> str | None:
+        """What was agreed on in the handshake (ALPN)."""
+        agreed: str | None = self._stream.selected_alpn_protocol()
+        return agreed

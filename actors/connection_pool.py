@@ -1,6 +1,7 @@
 """The connections to one origin: which are open, which of them are idle, and which of those may be used again.
 
-Every operation costs the same however many connections there are. Idle ones are taken last in, first out: the warmest is the one
+Every operation costs the same however many connections there are, but for the sweep, which no request waits for and which looks at all
+that are idle. Idle ones are taken last in, first out: the warmest is the one
 that the server has most likely not closed, and the others get the chance to expire. It refuses to know what is said on them.
 """
 
@@ -95,6 +96,16 @@ class ConnectionPool:
         self._closed = True
         while self._idle:
             self.discard(self._idle.pop())
+
+    def sweep(self, now: float) -> None:
+        """Close what is idle and cannot be used again, so that it is gone although nobody asks."""
+        good: deque[Connection] = deque()
+        for connection in self._idle:
+            if connection.idle_until > now and not connection.is_stale():
+                good.append(connection)
+            else:
+                self.discard(connection)
+        self._idle = good
 
     def statistics(self) -> PoolStatistics:
         return PoolStatistics(len(self._open), len(self._idle), self._opened, self._reused)

@@ -25,11 +25,11 @@ HEAD_BYTES: Final = 64 * 1024
 HEADER_LINES: Final = 200
 #: They describe this connection or the body's framing, so that they are written here or not at all. `Expect` would make us wait for an
 #: interim response, and a client that may not send its body waits for nothing here: it has sent it.
-_NOT_PASSED: Final = frozenset(
+NOT_PASSED: Final = frozenset(
     {b"connection", b"content-length", b"expect", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
 #: Methods whose requests say "no body" with a length of zero (RFC 9110, 8.6).
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 def encode_head(method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], length: int) -> bytes:
@@ -44,8 +44,8 @@ def encode_head(method: str, target: bytes, headers: Iterable[tuple[bytes, bytes
       UpstreamProtocolError: a line break or a NUL stands where it would make another request of this one.
     """
     lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
-    lines += [name + b": " + value for name, value in headers if name.lower() not in _NOT_PASSED]
-    if length or method in _WITH_BODY:
+    lines += [name + b": " + value for name, value in headers if name.lower() not in NOT_PASSED]
+    if length or method in WITH_BODY:
         lines.append(b"content-length: %d" % length)
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head or b" " in target:

@@ -79,6 +79,7 @@ class Upstream:
       ca_file: PEM bundle to trust instead of the system's.
       proxy: URL of a forward proxy.
       transport: "own" is transport.py; "httpx" is httpx's, which is also what serves upstreams behind a proxy.
+      http2: ask for HTTP/2; what is agreed on in the TLS handshake counts.
       continuation: how it is told to continue an answer that was begun, "none" if it cannot.
       breaker: when its circuit opens.
       slots: requests it takes at once, 0 for as many as come.
@@ -93,6 +94,7 @@ class Upstream:
     ca_file: str | None = None
     proxy: str | None = field(default=None, repr=False)
     transport: Literal["own", "httpx"] = "own"
+    http2: bool = False
     continuation: Continuation = "none"
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     slots: int = 0

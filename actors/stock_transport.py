@@ -1,7 +1,9 @@
 """httpx's own transport, for upstreams behind a forward proxy and for those configured so; and the seam where its exceptions become ours.
 
-Owns what httpx and httpcore need to be told so that a cancelled request leaves nothing behind. To be rid of this module, give transport.py
-forward proxies.
+Owns what httpx and httpcore need to be told so that a cancelled request leaves nothing behind. It is not told to speak HTTP/2: httpcore
+1.0.9 sends no RST_STREAM for a response that is closed early, so that the upstream goes on with it on a connection that others share, and
+of a connection whose server says GOAWAY it breaks off the streams, which are to go on. See http2.py. To be rid of this module, give
+transport.py forward proxies.
 """
 
 from __future__ import annotations
@@ -119,6 +121,12 @@ class StockTransport:
         pool = getattr(self._client._transport, "_pool", None)  # nor a way to close the idle ones alone
         if pool is not None:
             pool._max_keepalive_connections = 0
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        """Close the connections that have been idle for too long; httpcore does so when it is asked for one."""
+        pool = getattr(self._client._transport, "_pool", None)
+        if pool is not None:
             await pool._close_connections(pool._assign_requests_to_connections())
 
     async def aclose(self) -> None:

@@ -1,25 +1,30 @@
-"""Our transport under httpx: HTTP/1.1 on httptools and trio's sockets, for upstreams without a forward proxy.
+"""Our transport under httpx: HTTP/1.1 on httptools, HTTP/2 on h2, both on trio's sockets; for upstreams without a forward proxy.
 
 Three things it does that httpx's own does not. It listens while it sends, so that an early answer is heard. It tries again when an
 idle connection turns out to be dead. And a body is read by plain calls, so that nothing suspended is left to the garbage collector.
 
-Owns the exchange of one request and one response; http1.py owns what the bytes mean, connection_pool.py what stays open, dialer.py
-how a connection comes to be. Failures are UpstreamErrors, not httpx's exceptions: they need no second translation.
+Owns the exchange of one request and one response; http1.py and http2.py own what the bytes mean, body_reader.py how a body is read,
+connection_pool.py what stays open, dialer.py how a connection comes to be. Failures are UpstreamErrors, not httpx's exceptions: they need
+no second translation.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import trio
 
+from .body_reader import Http2Reader, Reader
+from .connection import TlsConnection
 from .connection_pool import ConnectionPool, PoolLimits, PoolStatistics
 from .dialer import Dialer
 from .errors import UpstreamDisconnected, UpstreamProtocolError, UpstreamTimeout
 from .http1 import ResponseParser, encode_head
+from .http2 import Http2Response, Http2Session
+from .http2_exchange import EARLY_ANSWER_BYTES, EARLY_ANSWER_SECONDS, converse, is_still_good
 
 if TYPE_CHECKING:
     import ssl
@@ -31,88 +36,7 @@ if TYPE_CHECKING:
 _UNHEARD: Final = 64 * 1024
 #: The rest of the request goes out in pieces of this size.
 _PIECE: Final = 64 * 1024
-#: An answer to a request that is still being sent is read for so many seconds before the sending stops; see _send_and_listen().
-_EARLY_ANSWER_SECONDS: Final = 1.0
-_EARLY_ANSWER_BYTES: Final = 64 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
-
-
-class Reader(httpx.AsyncByteStream):
-    """A response's body: `response.extensions["reader"]`, and as `response.stream` what httpx's own methods read.
-
-    Args:
-      connection: the response's head was read from it.
-      parser: what read it.
-      pool: gets the connection back as soon as the body has come to its end.
-      sent: the request went out whole; else nothing can follow it.
-
-    Cancellation: `read()` loses nothing by it and can be called again.
-    """
-
-    __slots__ = ("_connection", "_parser", "_pool", "_sent", "complete")
-
-    def __init__(self, connection: Connection, parser: ResponseParser, pool: ConnectionPool, *, sent: bool) -> None:
-        self._connection = connection
-        self._parser = parser
-        self._pool = pool
-        self._sent = sent
-        self.complete = False  # its end was returned
-        if parser.over:
-            self._part()
-
-    async def read(self) -> bytes:
-        """What the next network read brought of the body, 64 KiB at most; b"" at its end, and from then on.
-
-        Raises:
-          UpstreamError: the connection broke, or the framing did. What came before that was returned.
-        """
-        parser = self._parser
-        while not (data := parser.take()):
-            if parser.complete:
-                self.complete = True
-                return b""
-            if parser.failure is not None:
-                raise parser.failure
-            try:  # as _receive() does, which would be one more call for every read
-                parser.feed(await self._connection.receive())
-            except UpstreamDisconnected as failure:
-                parser.failure = failure
-            if parser.over:
-                self._part()
-        return data
-
-    async def aclose(self) -> None:
-        """Give the connection back if the body is at its end, else close it. Waits for nobody. Idempotent.
-
-        What has already come is looked at first: whoever stops at [DONE] stops just before the end, which is there by then as a rule.
-        """
-        parser = self._parser
-        if parser.over:
-            return
-        try:
-            if (data := self._connection.receive_nowait()) is not None:
-                parser.feed(data)
-        except UpstreamDisconnected as failure:
-            parser.failure = failure
-        if not parser.over:
-            parser.failure = UpstreamDisconnected("the response was closed before its end")
-        self._part()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if data := await self.read():
-            return data
-        raise StopAsyncIteration
-
-    def _part(self) -> None:
-        """Part with the connection, before the last of the body is handed out: the next request need not wait for that."""
-        self._parser.close()
-        if self._parser.reusable and self._sent:
-            self._pool.give_back(self._connection, trio.current_time())
-        else:
-            self._pool.discard(self._connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +48,7 @@ class _Origin:
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 over TCP and TLS. One for as long as its connections are worth keeping.
+    """HTTP/1.1 over TCP and TLS; HTTP/2 where it is wanted and the server agrees. One for as long as its connections are worth keeping.
 
     A request's extensions: `timeout["connect"]`, seconds for TCP and TLS together; `connected`, called without arguments as soon as a
     connection is there. Any other wait is bounded by the caller's scope. Bodies are taken into memory before they are sent.
@@ -132,10 +56,11 @@ class Transport(httpx.AsyncBaseTransport):
     Args:
       tls: what to trust; its ALPN protocols are set here.
       limits: of each origin's pool.
+      http2: ask for it in the handshake.
     """
 
-    def __init__(self, tls: ssl.SSLContext, limits: PoolLimits | None = None) -> None:
-        tls.set_alpn_protocols(["http/1.1"])
+    def __init__(self, tls: ssl.SSLContext, limits: PoolLimits | None = None, *, http2: bool = False) -> None:
+        tls.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
         self._tls = tls
         self._limits = limits or PoolLimits()
         self._origins: dict[tuple[str, str, int], _Origin] = {}
@@ -153,22 +78,29 @@ class Transport(httpx.AsyncBaseTransport):
         origin = self._origin(request.url)
         body = await _body_of(request.stream)
         head = encode_head(request.method, request.url.raw_path, request.headers.raw, len(body))
-        connection = origin.pool.take(trio.current_time())
+        connection = await self._idle(origin)
         reused = connection is not None
         while True:
             if connection is None:
                 connection = await self._open(origin, request)
             request.extensions.get("connected", _nobody)()
-            parser = ResponseParser(request.method)
+            session = connection.session
+            parser = ResponseParser(request.method) if session is None else _ask(session, request, body)
             try:
-                sent = await _converse(connection, parser, head, body)
+                if isinstance(parser, ResponseParser):
+                    sent = await _converse(connection, parser, head, body)
+                else:
+                    sent = await converse(connection, parser)
             except BaseException:
                 parser.close()
                 origin.pool.discard(connection)
                 raise
             if parser.head_complete:
-                reader = Reader(connection, parser, origin.pool, sent=sent)
-                extensions = {"reader": reader, "http_version": b"HTTP/1.1"}
+                if isinstance(parser, ResponseParser):
+                    reader, version = Reader(connection, parser, origin.pool, sent=sent), b"HTTP/1.1"
+                else:
+                    reader, version = Http2Reader(connection, parser, origin.pool, sent=sent), b"HTTP/2"
+                extensions = {"reader": reader, "http_version": version}
                 return httpx.Response(parser.status, headers=parser.headers, stream=reader, extensions=extensions)
             assert parser.failure is not None  # what else ends a conversation
             parser.close()
@@ -187,6 +119,11 @@ class Transport(httpx.AsyncBaseTransport):
         self._retired = True
         for origin in self._origins.values():
             origin.pool.retire()
+
+    async def sweep(self) -> None:
+        """Close the connections that have been idle for too long, or that the server has closed; nobody need ask for that."""
+        for origin in self._origins.values():
+            origin.pool.sweep(trio.current_time())
 
     def statistics(self) -> PoolStatistics:
         """Of all origins together."""
@@ -209,13 +146,34 @@ class Transport(httpx.AsyncBaseTransport):
                 origin.pool.retire()
         return origin
 
+    async def _idle(self, origin: _Origin) -> Connection | None:
+        """A connection that is open already and fit for a request."""
+        while (connection := origin.pool.take(trio.current_time())) is not None:
+            if connection.session is None:
+                return connection
+            good = False
+            try:
+                good = await is_still_good(connection, connection.session)
+            finally:
+                if not good:
+                    origin.pool.discard(connection)
+            if good:
+                return connection
+        return None
+
     async def _open(self, origin: _Origin, request: httpx.Request) -> Connection:
         seconds = request.extensions.get("timeout", {}).get("connect")
         with trio.move_on_after(math.inf if seconds is None else seconds):
             connection = await origin.dialer.dial()
+            if isinstance(connection, TlsConnection) and connection.protocol == "h2":
+                connection.session = Http2Session()
             origin.pool.add(connection)
             return connection
         raise UpstreamTimeout("timers.connect", seconds)
+
+
+def _ask(session: Http2Session, request: httpx.Request, body: bytes) -> Http2Response:
+    return session.ask(request.method, request.url.scheme, request.url.raw_path, request.headers.raw, body)
 
 
 async def _converse(connection: Connection, parser: ResponseParser, head: bytes, body: bytes) -> bool:
@@ -254,8 +212,8 @@ async def _send_and_listen(connection: Connection, parser: ResponseParser, rest:
         await _listen(connection, parser)
         if parser.failure is not None or (parser.status >= 300 and not sent):
             # trio's TLS streams cannot be read any more once a send on them was cancelled, so the error's text is read before.
-            with trio.move_on_after(_EARLY_ANSWER_SECONDS):
-                await _read_on(connection, parser, _EARLY_ANSWER_BYTES)
+            with trio.move_on_after(EARLY_ANSWER_SECONDS):
+                await _read_on(connection, parser, EARLY_ANSWER_BYTES)
             nursery.cancel_scope.cancel()
     return sent
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from actors import Upstream
+    from actors import Upstream, UpstreamClient
 
     from .asgi import AsgiApp
     from .edge_guard import Refusal
@@ -263,7 +263,7 @@ async def open_proxy(
                 settings.breaker_policies(), random=random, budget=settings.retry_budget(), on_transition=on_transition
             ) as breaker,
             open_upstream_client(upstreams) as client,
-            _watching_the_loop(metrics, board) as watch,
+            _running_beside(client, metrics, board) as watch,
             _tracing(settings) as tracing,
         ):
             services = Services(
@@ -357,11 +357,12 @@ async def _tracing(settings: Settings) -> AsyncIterator[Tracing | None]:
 
 
 @asynccontextmanager
-async def _watching_the_loop(metrics: Metrics, board: Board) -> AsyncIterator[LoopWatch]:
+async def _running_beside(client: UpstreamClient, metrics: Metrics, board: Board) -> AsyncIterator[LoopWatch]:
     watch = LoopWatch(metrics.loop_lag)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         nursery.start_soon(_look_every_second, board)
+        nursery.start_soon(client.keep_sweeping)
         yield watch
         nursery.cancel_scope.cancel()
 

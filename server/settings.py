@@ -359,6 +359,9 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
         Secret | None, _text("URL of a forward proxy, or `env:NAME`; HTTP_PROXY and the like are not read", "http://proxy:3128")
     ] = None
     transport: Annotated[Literal["own", "httpx"], _text("evenflow's own, or httpx's: slower, and always used with a proxy")] = "own"
+    http2: Annotated[bool, _text("ask for HTTP/2 over TLS, one stream per connection; a server that has none is asked over HTTP/1.1")] = (
+        False
+    )
     continuation: Annotated[
         Literal["none", "continue_final_message", "partial", "prefix"],
         _text(
@@ -545,6 +548,7 @@ class Settings(_Section, frozen=True, kw_only=True):
             ca_file=table.ca_file,
             proxy=table.proxy.reveal() if table.proxy is not None else None,
             transport=table.transport,
+            http2=table.http2,
             continuation=table.continuation,
             breaker=self.breaker_of(name),
             slots=table.slots,

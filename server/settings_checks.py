@@ -202,12 +202,27 @@ def _upstream(upstream: UpstreamSettings) -> Iterator[_Finding]:
             is_usable = False
         if not is_usable:
             yield ("proxy",), "is no http:// or https:// URL with a host", "write for example http://proxy:3128"
+    if upstream.http2:
+        yield from _http2(upstream)
     if upstream.ca_file is not None:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(upstream.ca_file)
         except OSError as exc:  # SSLError among them
             reason = "holds no PEM certificate" if isinstance(exc, ssl.SSLError) else f"cannot be read: {exc.strerror}"
             yield ("ca_file",), f"{upstream.ca_file} {reason}", "name a readable PEM bundle"
+
+
+def _http2(upstream: UpstreamSettings) -> Iterator[_Finding]:
+    if not upstream.base_url.startswith("https:"):
+        yield (
+            ("http2",),
+            "is agreed on in the TLS handshake, and base_url does not begin with https://",
+            "write https://, or take http2 out",
+        )
+    if upstream.proxy is not None:
+        yield ("http2",), "is not to be had through a forward proxy", "take out http2 or proxy"
+    elif upstream.transport != "own":
+        yield ("http2",), f'needs transport = "own", and it is "{upstream.transport}"', "take out one of the two"
 
 
 def _tracing(tracing: TracingSettings) -> Iterator[_Finding]:

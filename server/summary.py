@@ -108,7 +108,8 @@ def _upstreams(settings: Settings) -> Iterator[str]:
     for name, upstream in settings.configured_upstreams.items():
         key = "with the caller's own key" if upstream.auth == "client" else "with a key" if upstream.key is not None else "without a key"
         slots = f", {upstream.slots} at once" if upstream.slots else ""
-        yield f"{name:<{width}}  {upstream.base_url}  {key}{slots}"
+        version = ", over HTTP/2" if upstream.http2 else ""
+        yield f"{name:<{width}}  {upstream.base_url}  {key}{slots}{version}"
 
 
 def _engine(settings: Settings) -> str:

@@ -90,7 +90,9 @@ def is_allowed(importer: str, imported: str) -> bool:
         return pure or imported in ("msgspec", "msgspec.json", "actors.errors") or within(imported, "actors.sansio")
     if within(importer, "actors"):
         if within(imported, "httpx"):
-            return importer in ("actors.upstream", "actors.transport", "actors.stock_transport")
+            return importer in ("actors.upstream", "actors.transport", "actors.body_reader", "actors.stock_transport")
+        if within(imported, "h2"):
+            return importer == "actors.http2"
         if within(imported, "httptools"):
             return importer == "actors.http1"
         return is_standard(imported) or imported in ("trio", "httpx") or within(imported, "actors")

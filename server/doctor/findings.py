@@ -79,6 +79,8 @@ def diagnose(found: Examination, keys: Mapping[str, str]) -> Diagnosis:
     """
     upstream = found.upstream
     profile: Profile = {"base_url": upstream.base_url, **keys}
+    if upstream.http2:
+        profile["http2"] = True
     host = urlsplit(upstream.base_url).hostname or ""
     for known, habits in _PROFILES.items():
         if host == known or host.endswith(f".{known}"):
@@ -106,7 +108,9 @@ def _way_there(found: Examination) -> list[Finding]:
     if found.unreachable:
         remedy = "check base_url, that the server runs, and that this machine may reach it (firewall, proxy, name)"
         return [Finding("bad", "reach", f"{found.upstream.base_url} cannot be reached: {found.unreachable}", remedy)]
-    findings = [Finding("good", "reach", f"reached in {_time(found.reached)}")]
+    findings = [Finding("good", "reach", f"reached in {_time(found.reached)} over {found.version}")]
+    if found.upstream.http2 and found.version != "HTTP/2":
+        findings.append(Finding("note", "http2", "does not speak HTTP/2, which is asked for; it is used over HTTP/1.1", "take http2 out"))
     match found.models_status:
         case 200 if found.models:
             findings.append(Finding("good", "models", f"lists {_counted(len(found.models), 'model')}"))

@@ -77,7 +77,7 @@ class Examination:
 
     Args:
       unreachable: why no request got through, "" if one did.
-      reached: seconds to the first answer, of whatever status.
+      reached: seconds to the first answer, of whatever status; version: of HTTP, the last answer's.
       models_status, models: what GET /models said.
       slots: requests that it serves at once, where it says so (llama.cpp).
       status, refused: what the streaming request was answered with if not with 200; status 0 is no answer.
@@ -88,6 +88,7 @@ class Examination:
     model: str = ""
     unreachable: str = ""
     reached: float = math.nan
+    version: str = ""
     models_status: int = 0
     models: tuple[str, ...] = ()
     slots: int | None = None
@@ -297,11 +298,13 @@ class Doctor:
     async def _send(self, candidate: Candidate, request: UpstreamRequest) -> UpstreamResponse:
         try:
             with trio.fail_after(self._patience):
-                return await self._client.send(candidate, request, request.body)
+                response = await self._client.send(candidate, request, request.body)
         except UpstreamError as failure:
             raise _NoAnswer(str(failure)) from failure
         except trio.TooSlowError as failure:
             raise _NoAnswer(f"no answer began within {self._patience:g} s") from failure
+        self.examination.version = response.version
+        return response
 
 
 def server_root(upstream: Upstream) -> Upstream:

@@ -14,10 +14,11 @@ import pytest
 import trio
 import trustme
 
-from actors.transport import Reader, Transport
+from actors.body_reader import Reader
+from actors.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from actors.connection_pool import PoolLimits
 
@@ -108,15 +109,15 @@ def trust(authority: trustme.CA = AUTHORITY) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def serving(*scripts: Script, scheme: str = "http") -> AsyncIterator[Server]:
+async def serving(*scripts: Script, scheme: str = "http", protocols: Sequence[str] = ("h2", "http/1.1")) -> AsyncIterator[Server]:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     server = Server(scripts, scheme)
     server.url += f":{listener.socket.getsockname()[1]}/v1?a=1"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     AUTHORITY.issue_cert("127.0.0.1").configure_cert(context)
     listeners: list[Any] = [trio.SSLListener(listener, context, https_compatible=True) if scheme == "https" else listener]
-    with trio.fail_after(300):  # of a mock clock, in some tests
+    with trio.fail_after(3000):  # of a mock clock, in some tests
         async with trio.open_nursery() as nursery:
             await nursery.start(trio.serve_listeners, server.handle, listeners)
             yield server
@@ -124,8 +125,8 @@ async def serving(*scripts: Script, scheme: str = "http") -> AsyncIterator[Serve
 
 
 @asynccontextmanager
-async def transport_of(limits: PoolLimits | None = None) -> AsyncIterator[Transport]:
-    transport = Transport(trust(), limits)
+async def transport_of(limits: PoolLimits | None = None, *, http2: bool = False) -> AsyncIterator[Transport]:
+    transport = Transport(trust(), limits, http2=http2)
     try:
         yield transport
         assert transport.statistics().open == transport.statistics().idle

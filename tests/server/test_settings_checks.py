@@ -89,6 +89,12 @@ def test_what_is_wrong_is_said_where_it_stands(tmp_path: Path, text: str, expect
         ("base_url = 'http://host/v1'\nheaders = {'a b' = 'x'}", "headers: 'a b' is no header name"),
         ('base_url = "http://host/v1"\nheaders = {a = "x\\r\\nb: c"}', "headers: the value of a holds a line end"),
         ("base_url = 'http://host/v1'\nauth = 'client'\nheaders = {authorization = 'x'}", "headers: Authorization would be sent twice"),
+        (
+            "base_url = 'http://host/v1'\nhttp2 = true",
+            "http2: is agreed on in the TLS handshake, and base_url does not begin with https://",
+        ),
+        ("base_url = 'https://host/v1'\nhttp2 = true\nproxy = 'http://proxy:3128'", "http2: is not to be had through a forward proxy"),
+        ("base_url = 'https://host/v1'\nhttp2 = true\ntransport = 'httpx'", 'http2: needs transport = "own", and it is "httpx"'),
         ("base_url = 'http://host/v1'\nproxy = 'proxy:3128'", "proxy: is no http:// or https:// URL"),
         ("base_url = 'http://host/v1'\nca_file = 'gone.pem'", "ca_file: "),
         ("base_url = 'http://host/v1'\nca_file = 'evenflow.toml'", "ca_file: "),

@@ -67,6 +67,11 @@ def test_what_is_configured_is_not_said_to_be_missing(tmp_path: Path) -> None:
     assert "canary" not in text
 
 
+def test_an_upstream_that_is_asked_over_http2_is_said_to_be(tmp_path: Path) -> None:
+    text = told(tmp_path, "[upstreams.main]\nbase_url = 'https://main/v1'\nhttp2 = true\n")
+    assert "main  https://main/v1  without a key, over HTTP/2" in text
+
+
 def test_an_open_listener_is_called_open(tmp_path: Path) -> None:
     text = told(tmp_path, MAIN, flags=Flags(bind="0.0.0.0:8143", allow_anonymous=True))
     assert "anybody who can reach it: there are no client_keys" in text
