@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # What looks at the release from outside (SBOM, audit) has an environment of its own.
 AUDIT := .venv-audit
 
-.PHONY: demo dev test lint types check-style unit load failover soak clients bench bench-micro bench-scale profile eval calibrate lock wheel changelog sbom audit clean help site
+.PHONY: demo dev test lint types check-style unit load failover soak clients bench bench-micro bench-scale profile fuzz eval calibrate lock wheel changelog sbom audit clean help site
 
 help:
 	@echo "make demo    see evenflow repair a misbehaving upstream, in a minute"
@@ -54,38 +54,24 @@ types: $(VENV)/dev.stamp
 unit: $(VENV)/dev.stamp
 	$(BIN)/pytest -q $(ARGS)
 
-load: $(VENV)/run.stamp
-	$(BIN)/python -m bench.load $(ARGS)
-
-failover: $(VENV)/run.stamp
-	$(BIN)/python -m bench.failover $(ARGS)
-
-soak: $(VENV)/run.stamp
-	$(BIN)/python -m bench.soak $(ARGS)
-
-clients: $(VENV)/run.stamp
-	$(BIN)/python -m bench.clients $(ARGS)
+# Not `load` first: as the first word of a line it is a directive of make.
+failover soak clients load: $(VENV)/run.stamp
+	$(BIN)/python -m bench.$@ $(ARGS)
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python -m bench.compare $(ARGS)
 
-bench-micro: $(VENV)/run.stamp
-	$(BIN)/python -m bench.micro $(ARGS)
-
-bench-scale: $(VENV)/run.stamp
-	$(BIN)/python -m bench.scale $(ARGS)
+bench-micro bench-scale: bench-%: $(VENV)/run.stamp
+	$(BIN)/python -m bench.$* $(ARGS)
 
 profile: $(VENV)/run.stamp
 	$(BIN)/python -m bench.flame $(ARGS)
 
-fuzz: $(VENV)/dev.stamp
-	$(BIN)/python -m bench.fuzz $(ARGS)
+fuzz calibrate: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.$@ $(ARGS)
 
 eval: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.stutter_eval $(ARGS)
-
-calibrate: $(VENV)/dev.stamp
-	$(BIN)/python -m bench.calibrate $(ARGS)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,13 +25,11 @@ import trio
 
 from server.listeners import raise_descriptor_limit
 
-from .processes import CannotStart, running
+from .processes import PROXY, SIMULATOR, Failure, run_load, running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
-_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 #: The defaults, but that nothing drains.
 _SETTINGS: Final = """\
 bind = "127.0.0.1:0"
@@ -91,9 +90,9 @@ async def _run(clients: int, chunks: int, pace: float) -> int:
     endings, worst, over = Counter[str](), [0.0], threading.Event()
     with tempfile.TemporaryDirectory(prefix="evenflow-crowd-") as folder:
         place = Path(folder)
-        async with running(["simulate", "--bind", "127.0.0.1:0"], place / "simulator.log", _SIMULATOR) as (simulator,):
+        async with running(["simulate", "--bind", "127.0.0.1:0"], place / "simulator.log", SIMULATOR) as (simulator,):
             (place / "evenflow.toml").write_text(_SETTINGS.format(simulator=simulator), "utf-8")
-            async with running(["serve", "--config", str(place / "evenflow.toml")], place / "proxy.log", _PROXY) as (address, admin):
+            async with running(["serve", "--config", str(place / "evenflow.toml")], place / "proxy.log", PROXY) as (address, admin):
                 request = _request(address, chunks, pace)
                 began = time.monotonic()
                 with trio.move_on_after(_PATIENCE):
@@ -133,14 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pace", type=float, default=50.0, metavar="MS", help="time between two chunks [%(default)g]")
     options = parser.parse_args(arguments)
     raise_descriptor_limit()
-    code = 130
-    try:
-        code = trio.run(_run, options.clients, options.chunks, options.pace)
-    except* CannotStart as group:
-        print(f"crowd: {group.exceptions[0]}", file=sys.stderr)
-        code = 2
-    except* KeyboardInterrupt:
-        pass  # said by the code
+    code = run_load(partial(_run, options.clients, options.chunks, options.pace))
+    if isinstance(code, Failure):
+        print(f"crowd: {code.why}", file=sys.stderr)
+        return code.code
     return code
 
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,14 +28,13 @@ import trio
 from server.listeners import raise_descriptor_limit
 from server.simulator import Scenario, ScenarioStep, Simulator, open_simulator
 
-from .processes import CannotStart, running
+from .processes import PROXY, Failure, run_load, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 EXAMPLE: Final = Path(__file__).resolve().parent.parent / "docs" / "examples" / "failover.toml"
 
-_LISTENS: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 _RESUMED: Final = re.compile(r"^: evenflow resumed after \S+ on upstream '(\w+)' (\(\w+\))$", re.MULTILINE)
 _PACE: Final = 0.02  # seconds between two events, so that an answer takes a second
 #: Seconds: the caller's patience, more than all retries with all timers of the file can take.
@@ -274,7 +274,7 @@ async def _run_case(case: Case, right: str, place: Path, starts: trio.CapacityLi
         }
         serve = ["serve", "--config", str(EXAMPLE), "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"]
         async with starts:
-            address, _ = await stack.enter_async_context(running(serve, log, _LISTENS, variables=variables))
+            address, _ = await stack.enter_async_context(running(serve, log, PROXY, variables=variables))
         http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
         result = await _meet(case, _Running(address, log, local, hosted, http), right)
     results[case.name] = result
@@ -308,13 +308,6 @@ def row(result: Result) -> str:
     return f"| {result.fault} | {result.got} | {result.seconds:.1f} | {result.local} | {result.hosted} | {note} |"
 
 
-def _first(group: BaseExceptionGroup[CannotStart]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the faults that the command line names. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.failover", description="Sixteen faults of an upstream, at their real speed.")
@@ -325,16 +318,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(wanted) - {case.name for case in CASES}:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     raise_descriptor_limit()
-    results: tuple[Result, ...] = ()
-    code, began = 2, time.monotonic()
-    try:
-        results = trio.run(run_cases, [case for case in CASES if case.name in wanted])
-    except* KeyboardInterrupt:
-        code = 130
-    except* CannotStart as group:
-        print(f"failover: {_first(group)}", file=sys.stderr)
-    if not results:
-        return code
+    began = time.monotonic()
+    results = run_load(partial(run_cases, [case for case in CASES if case.name in wanted]))
+    if isinstance(results, Failure):
+        print(f"failover: {results.why}", file=sys.stderr)
+        return results.code
     if asked.json is not None:
         asked.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", "utf-8")
     off = sum(bool(result.faults) for result in results)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 from collections import Counter
@@ -25,14 +24,12 @@ import trio
 from server.listeners import raise_descriptor_limit
 
 from .closes import BUSY, MEDIAN_LIMIT, MOST_LIMIT, NOWHERE, PHASES, Closes, Leavers
-from .processes import CannotStart, running, unanswered_address
+from .processes import PROXY, SIMULATOR, Failure, run_load, running, unanswered_address
 from .raw_client import Received, judge, post, receive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
-_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 
 _MARGIN: Final = 60.0  # seconds that all streams together may take longer than an upstream alone would
 _PERCENTILES: Final = (50, 90, 99, 100)
@@ -133,7 +130,7 @@ class Report:
         return "\n".join(lines)
 
 
-async def run_load(plan: Plan) -> Report:
+async def run_plan(plan: Plan) -> Report:
     """Start both servers, put the load on, stop both.
 
     Raises:
@@ -142,10 +139,10 @@ async def run_load(plan: Plan) -> Report:
     with tempfile.TemporaryDirectory(prefix="evenflow-load-") as folder, unanswered_address() as nowhere:
         place = Path(folder)
         simulate = ["simulate", "--bind", "127.0.0.1:0", "--pace", f"{plan.pace:g}"]
-        async with running(simulate, place / "simulator.log", _SIMULATOR) as (simulator,):
+        async with running(simulate, place / "simulator.log", SIMULATOR) as (simulator,):
             (place / "evenflow.toml").write_text(_SETTINGS.format(simulator=simulator, nowhere=nowhere), "utf-8")
             serve, log = ["serve", "--config", str(place / "evenflow.toml")], place / "proxy.log"
-            async with running(serve, log, _PROXY) as (proxy, admin):
+            async with running(serve, log, PROXY) as (proxy, admin):
                 streams = await _streams(plan, proxy)
                 async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
                     leavers = Leavers(http, proxy=proxy, admin=admin, simulator=simulator, log=log)
@@ -238,21 +235,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"load: {needed} open files are needed, {limit} allowed; raise the hard limit (ulimit -Hn) or lower --streams", file=sys.stderr
         )
         return 2
-    report: Report | None = None
-    failure, code = "", 2
-    try:
-        report = trio.run(partial(run_load, plan))
-    except* KeyboardInterrupt:
-        failure, code = "interrupted", 130
-    except* CannotStart as group:
-        failure = f"{group.exceptions[0]}"
-    except* httpx.HTTPError as group:
-        # The load itself did that: a promise broken, not a load that could not be run.
-        failure, code = f"a server stopped answering: {group.exceptions[0]!r}", 1
-    if report is None:
+    report = run_load(partial(run_plan, plan))
+    if isinstance(report, Failure):
         _progress("")
-        print(f"load: {failure}", file=sys.stderr)
-        return code
+        print(f"load: {report.why}", file=sys.stderr)
+        return report.code
     if asked.json is not None:
         asked.json.write_text(json.dumps(asdict(report) | {"good": report.good}, indent=2) + "\n", "utf-8")
     print(report.table())

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import sys
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+import httpx
 import trio
 
 if TYPE_CHECKING:
-    import re
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
+_T = TypeVar("_T")
+
+#: What `evenflow simulate` says as soon as it listens (its HOST:PORT), and a proxy (its own and its admin listener's).
+SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
+PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _START_LIMIT: Final = 30.0  # seconds; a second or two on an idle machine
 _STOP_LIMIT: Final = 5.0
@@ -23,6 +29,40 @@ _STOP_LIMIT: Final = 5.0
 
 class CannotStart(Exception):
     """The load cannot be run here. The text says why in one line."""
+
+
+class Failure(NamedTuple):
+    """A load that has no result: why, and the exit code for that."""
+
+    why: str
+    code: int
+
+
+def run_load(run: Callable[[], Awaitable[_T]]) -> _T | Failure:
+    """Runs a load to its end, in an event loop of its own.
+
+    Returns:
+      Its result, or 2 and why it could not be run, 1 if a server stopped answering, 130 for Ctrl-C.
+    """
+    failure = Failure("", 2)
+    try:
+        return trio.run(run)
+    except* KeyboardInterrupt:
+        failure = Failure("interrupted", 130)
+    except* CannotStart as group:
+        failure = Failure(str(first(group)), 2)
+    except* httpx.HTTPError as group:
+        # The load itself did that: a promise broken, not a load that could not be run.
+        failure = Failure(f"a server stopped answering: {first(group)!r}", 1)
+    return failure
+
+
+def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception of a group, however deep."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 @asynccontextmanager

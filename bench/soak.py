@@ -26,14 +26,11 @@ import trio
 
 from server.listeners import raise_descriptor_limit
 
-from .processes import CannotStart, running
+from .processes import PROXY, SIMULATOR, CannotStart, Failure, run_load, running
 from .soak_traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_SIMULATOR: Final = re.compile(r"simulator: base_url http://([\d.:]+)/v1")
-_PROXY: Final = re.compile(r"listens on http://([\d.:]+)/v1.*?http://([\d.:]+)/status", re.DOTALL)
 
 #: Timers short enough for each of them to strike many times, and long enough for a machine on which others leave little to us. The circuit
 #: counts but refuses nothing: with so many faults it would be open most of the time, and a soak of refusals would say nothing about
@@ -213,10 +210,10 @@ async def run_soak(minutes: float, *, rate: float, clients: int, seed: int) -> R
     """
     with tempfile.TemporaryDirectory(prefix="evenflow-soak-") as folder:
         place = Path(folder)
-        async with running(["simulate", "--bind", "127.0.0.1:0"], place / "simulator.log", _SIMULATOR) as (simulator,):
+        async with running(["simulate", "--bind", "127.0.0.1:0"], place / "simulator.log", SIMULATOR) as (simulator,):
             (place / "evenflow.toml").write_text(_SETTINGS.format(simulator=simulator), "utf-8")
             serve, log = ["serve", "--config", str(place / "evenflow.toml")], place / "proxy.log"
-            async with running(serve, log, _PROXY) as (proxy, admin), httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
+            async with running(serve, log, PROXY) as (proxy, admin), httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
                 gauge = _Gauge(http, admin=admin, simulator=simulator)
                 base = await gauge.sample()
                 traffic = Traffic(proxy, rate=rate, most=clients, chance=random.Random(seed))
@@ -283,20 +280,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the soak as asked on the command line. Returns the exit code."""
     asked = _arguments(arguments)
     raise_descriptor_limit()
-    report: Report | None = None
-    failure, code = "", 2
-    try:
-        report = trio.run(partial(run_soak, asked.minutes, rate=asked.rate, clients=asked.clients, seed=asked.seed))
-    except* KeyboardInterrupt:
-        failure, code = "interrupted", 130
-    except* CannotStart as group:
-        failure = f"{group.exceptions[0]}"
-    except* httpx.HTTPError as group:
-        # The traffic did that: a promise broken, not a soak that could not be run.
-        failure, code = f"a server stopped answering: {group.exceptions[0]!r}", 1
-    if report is None:
-        print(f"soak: {failure}", file=sys.stderr)
-        return code
+    report = run_load(partial(run_soak, asked.minutes, rate=asked.rate, clients=asked.clients, seed=asked.seed))
+    if isinstance(report, Failure):
+        print(f"soak: {report.why}", file=sys.stderr)
+        return report.code
     if asked.json is not None:
         asked.json.write_text(json.dumps(asdict(report) | {"faults": report.faults}, indent=2) + "\n", "utf-8")
     print(report.table())

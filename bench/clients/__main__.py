@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from bench.processes import CannotStart
+from bench.processes import CannotStart, first
 
 from .aider import AIDER
 from .cases import CASES, Cell
@@ -63,13 +63,6 @@ def _row(client: Client, cases: Sequence[str], straight: bool) -> dict[str, Cell
     return cells
 
 
-def _first(group: BaseExceptionGroup[CannotStart]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the clients that the command line names. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.clients", description="Real clients, the simulator behind evenflow.")
@@ -93,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except* KeyboardInterrupt:
         code = 130
     except* CannotStart as group:
-        print(f"clients: {_first(group)}", file=sys.stderr)
+        print(f"clients: {first(group)}", file=sys.stderr)
     if asked.json is not None:
         asked.json.write_text(json.dumps(_as_json(rows), indent=2) + "\n", "utf-8")
     if code:
