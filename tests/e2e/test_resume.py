@@ -9,9 +9,11 @@ import pytest
 
 from server.settings import RouteSettings, UpstreamRef
 
-from .running_proxy import running_proxy, settings_for, upstream_of
+from .running_proxy import eventually, running_proxy, settings_for, upstream_of
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from server.settings import Settings
     from server.simulator import Simulator
 
@@ -52,7 +54,9 @@ def assert_is_one_answer(answer: Answer, whole: Answer) -> None:
 
 @pytest.mark.parametrize(("model", "cause"), BREAKS.values(), ids=BREAKS)
 async def test_an_answer_that_breaks_is_taken_up_by_the_same_upstream(model: str, cause: str, simulator: Simulator, log: LogTap) -> None:
-    async with running_proxy(resuming({"main": simulator}, timers={"idle": 0.2}), simulator) as proxy:
+    # Only what stalls has a short deadline; half a second, since the answer that takes it up has the same.
+    timers = {"idle": 0.5} if model.startswith("stall") else {}
+    async with running_proxy(resuming({"main": simulator}, timers=timers), simulator) as proxy:
         whole = await proxy.client.ask("ok")
         answer = await proxy.client.ask(f"{model}:times=1")
         assert_is_one_answer(answer, whole)
@@ -219,7 +223,8 @@ async def test_a_client_that_leaves_while_it_is_taken_up_frees_everything(simula
 
 @pytest.mark.parametrize("model", ["cut", "stall", "truncated", "torn-chunk", "tools-cut"])
 async def test_a_whole_answer_survives_any_break_of_its_upstream(model: str, simulator: Simulator) -> None:
-    async with running_proxy(settings_for({"main": simulator}, timers={"idle": 0.2}), simulator) as proxy:
+    timers = {"idle": 0.5} if model == "stall" else {}
+    async with running_proxy(settings_for({"main": simulator}, timers=timers), simulator) as proxy:
         answer = await proxy.client.ask(f"{model}:times=1", headers={"x-evenflow-delivery": "whole"})
         whole = await proxy.client.ask("ok")
         assert answer.done
@@ -229,13 +234,16 @@ async def test_a_whole_answer_survives_any_break_of_its_upstream(model: str, sim
         assert "x-evenflow-delivery" not in simulator.observer.seen[0].headers
 
 
-async def test_a_whole_answer_is_kept_until_it_is_complete_while_keep_alives_go_out(simulator: Simulator) -> None:
+async def test_a_whole_answer_is_kept_until_it_is_complete_while_keep_alives_go_out(simulator: Simulator, clock: MockClock) -> None:
     route = RouteSettings(model="*", upstreams=("main",), delivery="whole")
-    settings = settings_for({"main": simulator}, timers={"keepalive_after": 0.02, "keepalive_interval": 0.02}, routes=[route])
+    settings = settings_for({"main": simulator}, timers={"keepalive_after": 5.0, "keepalive_interval": 5.0}, routes=[route])
     async with running_proxy(settings, simulator) as proxy:
-        async with proxy.client.open("stall:after=6,seconds=0.2") as exchange:
+        async with proxy.client.open("stall:after=6,seconds=20") as exchange:
+            await eventually(lambda: any(seen.events == 6 for seen in simulator.observer.seen))
+            clock.jump(5.0)
             early = await exchange.read_until(b": keep-alive\n\n")
             assert b"data: " not in early
+            clock.jump(15.0)
             answer = await exchange.rest()
         assert answer.done
         assert answer.text()
