@@ -13,6 +13,7 @@ import pytest
 from actors.routes import Secret
 from server.log import configure_logging
 from server.main import prepare_process
+from server.settings import RouteSettings
 
 from .raw_client import CLIENT_KEY, UPSTREAM_KEY
 from .running_proxy import running_proxy, settings_for, upstream_of
@@ -41,7 +42,11 @@ async def test_no_output_shows_a_key(engine: str, simulator: Simulator, unused_p
         "main": upstream_of(simulator, headers={"x-secret": Secret(UPSTREAM_KEY)}),
         "gone": f"http://127.0.0.1:{unused_port}/v1",
     }
-    async with running_proxy(settings_for(upstreams, engine=engine, timers={"first_token": 0.05}), simulator) as proxy:
+    routes = [
+        RouteSettings(model="silence", upstreams=("main",), timers={"first_token": 0.5}),
+        RouteSettings(model="*", upstreams=("main",)),
+    ]
+    async with running_proxy(settings_for(upstreams, engine=engine, routes=routes), simulator) as proxy:
         for model in ("ok", "cut", "http-400", "http-401", "http-403", "http-503", "silence", "gzip", "redirect", "odd-headers"):
             for stream in (True, False):
                 if not (model == "silence" and not stream):

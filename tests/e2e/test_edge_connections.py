@@ -16,6 +16,8 @@ from .raw_connection import asking, connected, request
 from .running_proxy import eventually, running_proxy, settings_for
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from server.simulator import Simulator
 
     from .running_proxy import LogTap, RunningProxy
@@ -70,14 +72,15 @@ async def test_row_52_a_body_that_trickles_is_cut_off(chunked: bool, simulator: 
         assert simulator.observer.requests == 0
 
 
-async def test_a_body_that_is_slow_but_fast_enough_is_taken(simulator: Simulator) -> None:
-    edge = EdgeSettings(body_timeout=0.3, body_min_rate=1)
+async def test_a_body_that_is_slow_but_fast_enough_is_taken(simulator: Simulator, clock: MockClock) -> None:
+    edge = EdgeSettings(body_timeout=20.0, body_min_rate=1)
     async with running_proxy(settings_for({"main": simulator}, edge=edge), simulator) as proxy, connected(proxy.base_url) as connection:
         body = b" " * 30 + OK
         await connection.send(request(None, b"Content-Length: %d" % len(body)))
-        for index in range(30):  # 0.6 s, twice the time in which a silent one is given up
+        for index in range(30):  # 45 s, twice the time in which a silent one is given up
             await connection.send(body[index : index + 1])
-            await trio.sleep(0.02)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            clock.jump(1.5)
         await connection.send(body[30:])
         assert (await connection.response()).status == 200
 
@@ -90,10 +93,15 @@ async def test_an_idle_connection_is_closed_without_a_word(simulator: Simulator)
         assert await connection.closed() == b""
 
 
-async def test_no_deadline_of_the_edge_ends_a_silent_stream(simulator: Simulator) -> None:
-    edge = EdgeSettings(header_timeout=0.05, body_timeout=0.05, keepalive_timeout=0.05)
+async def test_no_deadline_of_the_edge_ends_a_silent_stream(simulator: Simulator, clock: MockClock) -> None:
+    edge = EdgeSettings(header_timeout=10.0, body_timeout=10.0, keepalive_timeout=10.0)
     async with running_proxy(settings_for({"main": simulator}, edge=edge), simulator) as proxy:
-        assert (await proxy.client.ask("slow-first-token:0.3")).done
+        async with proxy.client.open("slow-first-token:60") as exchange:
+            await simulator.observer.wait_for(lambda observer: observer.active == 1)
+            for _ in range(2):
+                clock.jump(30.0)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            assert (await exchange.rest()).done
 
 
 # ---- who has left ---------------------------------------------------------------------------------------------------
@@ -259,7 +267,7 @@ async def test_row_51_a_body_that_nobody_wants_blocks_nobody(proxy: RunningProxy
     await eventually(lambda: connections(proxy) == 0)
 
 
-async def test_a_server_that_stops_says_so_and_closes_what_is_idle(simulator: Simulator) -> None:
+async def test_a_server_that_stops_says_so_and_closes_what_is_idle(simulator: Simulator, clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         begun = trio.Event()
         seen: list[bytes | tuple[int, bool]] = []
@@ -270,14 +278,15 @@ async def test_a_server_that_stops_says_so_and_closes_what_is_idle(simulator: Si
                 await connection.response()
                 begun.set()
                 seen.append(await connection.closed())
+                clock.jump(20.0)  # only now the other may end
 
         async def busy(url: str) -> None:
             async with connected(url) as connection:
-                await connection.send(request(asking("slow-first-token:0.3")))
+                await connection.send(request(asking("slow-first-token:20")))
                 response = await connection.response()
                 seen.append((response.status, response.closes))
 
-        async with open_proxy(settings_for({"main": simulator}, drain=5.0)) as proxy:
+        async with open_proxy(settings_for({"main": simulator}, drain=60.0)) as proxy:
             nursery.start_soon(idle, proxy.base_url)
             nursery.start_soon(busy, proxy.base_url)
             await begun.wait()

@@ -150,17 +150,17 @@ NAMED: Final = {vector.name: vector for vector in (*REFUSED, *BOUNDED, *HARMLESS
 
 
 @asynccontextmanager
-async def edge(simulator: Simulator) -> AsyncIterator[RunningProxy]:
-    """A proxy whose deadlines do not hold up the suite."""
-    short = EdgeSettings(header_timeout=0.3, body_timeout=0.3)
-    async with running_proxy(settings_for({"main": simulator}, edge=short), simulator) as running:
+async def edge(simulator: Simulator, short: bool) -> AsyncIterator[RunningProxy]:
+    """A proxy whose deadlines do not hold up the suite. `short`: one of them is what answers."""
+    limits = EdgeSettings(header_timeout=0.5, body_timeout=0.5) if short else EdgeSettings()
+    async with running_proxy(settings_for({"main": simulator}, edge=limits), simulator) as running:
         yield running
 
 
 @pytest.mark.parametrize("name", NAMED)
 async def test_row_53(name: str, simulator: Simulator, log: LogTap) -> None:
     vector = NAMED[name]
-    async with edge(simulator) as proxy:
+    async with edge(simulator, vector in BOUNDED) as proxy:
         async with connected(proxy.base_url) as connection:
             await connection.send(vector.sent)
             for index, status in enumerate(vector.statuses):
@@ -179,7 +179,8 @@ async def test_row_53(name: str, simulator: Simulator, log: LogTap) -> None:
         # The canary.
         assert (await proxy.client.post("/chat/completions", asking("ok:text=canary"))).status == 200
     assert [seen.model for seen in simulator.observer.seen] == ["ok"] * vector.upstream + ["ok:text=canary"]
-    assert not [line for line in log.lines if line["level"] in ("warning", "error")]
+    troubles = [line["event"] for line in log.lines if line["level"] in ("warning", "error")]
+    assert set(troubles) <= {"loop_blocked"}  # which is the machine's own affair
 
 
 @pytest.mark.parametrize("name", ["CL.TE", "TE.CL", "obs-fold", "Upgrade h2c", "TE on HTTP/1.0"])

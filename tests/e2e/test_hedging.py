@@ -13,6 +13,8 @@ from .running_proxy import running_proxy, settings_for
 from .test_admission import metrics_of
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from server.simulator import Simulator
 
     from .running_proxy import LogTap
@@ -47,10 +49,13 @@ async def test_row_04_a_silent_upstream_costs_only_the_hedges_delay(
 
 
 @BOTH_ENGINES
-async def test_the_first_may_win_all_the_same(engine: str, simulator: Simulator, spare: Simulator, log: LogTap) -> None:
-    settings = settings_for({"first": simulator, "spare": spare}, engine=engine, routes=hedged("slow-first-token:0.3", "silence"))
+async def test_the_first_may_win_all_the_same(engine: str, simulator: Simulator, spare: Simulator, log: LogTap, clock: MockClock) -> None:
+    settings = settings_for({"first": simulator, "spare": spare}, engine=engine, routes=hedged("slow-first-token:10", "silence"))
     async with running_proxy(settings, simulator, spare) as proxy:
-        answer = await proxy.client.ask("any")
+        async with proxy.client.open("any") as exchange:
+            await spare.observer.wait_for(lambda observer: observer.active == 1)
+            clock.jump(10.0)
+            answer = await exchange.rest()
         assert (answer.status, answer.header("x-evenflow-upstream"), answer.done) == (200, "first", True)
         await spare.observer.wait_for(lambda observer: observer.closes == 1)
         await proxy.until_quiet()

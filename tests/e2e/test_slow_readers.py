@@ -95,7 +95,7 @@ async def test_row_44_upstream_and_permit_are_free_after_the_stall(engine: str, 
 @BOTH_ENGINES
 async def test_row_44_the_kernel_keeps_nothing_for_a_client_that_was_given_up(engine: str, simulator: Simulator) -> None:
     """Closed in the usual way, a socket goes on offering its megabytes to a client that lives and does not read, for minutes."""
-    upstream = upstream_of(simulator, timers={"client_stall": 0.2})
+    upstream = upstream_of(simulator, timers={"client_stall": 0.5})
     settings = settings_for({"main": upstream}, engine=engine, timers={"client_stall": 60.0})  # the kernel's own patience
     async with running_proxy(settings, simulator) as proxy:
         async with proxy.client.open(FLOOD, receive_buffer=8192) as stalled:
