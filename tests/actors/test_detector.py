@@ -100,7 +100,7 @@ async def detecting(policy: StreamPolicy | None = None) -> AsyncIterator[Detecti
 
 
 async def test_it_passes_on_what_the_machine_asks_for_and_ends_with_the_stream() -> None:
-    with trio.fail_after(1):
+    with trio.fail_after(60):
         async with detecting() as detector:
             await detector.start()
             await detector.send(chunks(content("Hello")))
@@ -117,7 +117,7 @@ async def test_a_stream_that_ends_before_its_task_has_begun() -> None:
     machine, page = StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), Page()
     detector = Detector(machine, Orders(), page)
     await detector.send(AttemptsExhausted(CUT))
-    with trio.fail_after(1):
+    with trio.fail_after(60):
         await detector.keep_deadline()
 
 
@@ -217,7 +217,7 @@ async def test_a_nudge_wakes_it_at_once() -> None:
         await wait_all_tasks_blocked()
         detector.machine.shut_down(trio.current_time())
         detector.detector.nudge()
-        with trio.fail_after(1):
+        with trio.fail_after(60):
             effects, _ = await detector.page.next()
         assert isinstance(effects.end, Failed)
         assert effects.end.fault.kind is FaultKind.SHUTDOWN

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from actors import dialer
@@ -208,7 +209,8 @@ async def test_when_whoever_asked_is_cancelled_somebody_else_asks() -> None:
         assert resolver.asked == 2
 
 
-async def test_the_next_address_is_tried_when_one_refuses_and_stays_the_first() -> None:
+async def test_the_next_address_is_tried_when_one_refuses_and_stays_the_first(autojump_clock: trio.testing.MockClock) -> None:
+    autojump_clock.autojump_threshold = 0.05
     with listening("127.0.0.3") as port, resolving("127.0.0.1", "127.0.0.2", "127.0.0.3"):
         dialed = Dialer("some.name", port, None)
         began = trio.current_time()
@@ -218,7 +220,8 @@ async def test_the_next_address_is_tried_when_one_refuses_and_stays_the_first() 
         assert peer_of(await dialed.dial()) == "127.0.0.3"
 
 
-async def test_an_address_that_does_not_answer_holds_nobody_up() -> None:
+async def test_an_address_that_does_not_answer_holds_nobody_up(autojump_clock: trio.testing.MockClock) -> None:
+    autojump_clock.autojump_threshold = 0.05
     with listening("127.0.0.2") as port, mute("127.0.0.1", port), resolving("127.0.0.1", "127.0.0.2"):
         began = trio.current_time()
         assert peer_of(await Dialer("some.name", port, None).dial()) == "127.0.0.2"
@@ -241,7 +244,8 @@ async def test_cancelled_while_nobody_answers(hosts: tuple[str, ...]) -> None:
         assert scope.cancelled_caught
 
 
-async def test_the_second_address_is_of_the_other_family() -> None:
+async def test_the_second_address_is_of_the_other_family(autojump_clock: trio.testing.MockClock) -> None:
+    autojump_clock.autojump_threshold = 0.05
     with listening("127.0.0.1") as port, resolving("::1", "fe80::1", "127.0.0.1"):
         dialed = Dialer("some.name", port, None)
         began = trio.current_time()

@@ -50,7 +50,7 @@ async def serving(app: App, *, grace: float = 0.0, limits: EdgeSettings | None =
     """The address at which `app` is served."""
     listener = open_listener(Address("127.0.0.1", 0), "bind", backlog=16, write_timeout=30.0)
     address = listener.getsockname()
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_edge(app, listener, limits or EdgeSettings(), grace=grace, plain=PLAIN.get()):
             yield address
 

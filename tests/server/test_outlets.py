@@ -70,7 +70,7 @@ async def answered_by(script: Script, way: str, stall: float = STALL) -> AsyncIt
 
     listener = open_listener(Address("127.0.0.1", 0), "bind", backlog=16, write_timeout=30.0)
     address = listener.getsockname()
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_edge(app, listener, EdgeSettings(), grace=5.0, patience=lambda: 5.0, plain=way != "asgi"):
             async with await trio.open_tcp_stream(*address) as stream:
                 await stream.send_all(REQUEST)

@@ -110,7 +110,7 @@ async def test_a_silent_upstream_costs_the_patience_and_no_more(simulator: Simul
     began = trio.current_time()
     diagnosis = await examine(simulator.base_url, "silence", _ALL, patience=0.2)
     assert found(diagnosis, "stream") == [("bad", "a plain request for a stream got no answer: no answer began within 0.2 s")]
-    assert trio.current_time() - began < 5.0
+    assert trio.current_time() - began < 20.0
 
 
 class _RunsOn(Simulator):

@@ -101,7 +101,7 @@ def request_bytes(
 
 async def soon(observer: Observer, predicate: Callable[[Observer], bool]) -> None:
     """Wait for what the observer must see; a test that waits in vain fails instead of hanging."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         await observer.wait_for(predicate)
 
 
@@ -112,7 +112,7 @@ async def connect(simulator: Simulator) -> trio.SocketStream:
 async def read_to_end(stream: trio.SocketStream) -> Wire:
     """Everything until the simulator ends the connection."""
     raw = bytearray()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while True:
             try:
                 data = await stream.receive_some(65_536)
@@ -126,7 +126,7 @@ async def read_to_end(stream: trio.SocketStream) -> Wire:
 async def read_until(stream: trio.SocketStream, marker: bytes) -> bytes:
     """Everything until `marker` came."""
     raw = b""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while marker not in raw:
             data = await stream.receive_some(65_536)
             assert data, f"the connection ended before {marker!r}: {raw[-200:]!r}"
@@ -136,7 +136,7 @@ async def read_until(stream: trio.SocketStream, marker: bytes) -> bytes:
 
 async def send(simulator: Simulator, data: bytes) -> Wire:
     """Send bytes on a connection of their own and read all that comes back."""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with await connect(simulator) as stream:
             await stream.send_all(data)
             return await read_to_end(stream)

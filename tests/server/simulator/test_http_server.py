@@ -51,8 +51,8 @@ async def test_a_client_that_leaves_is_seen_at_once(phase: str, leave: str, stre
         assert seen.ending is Ending.CLIENT_CLOSED
         assert seen.ended is not None
         assert seen.ended_ns is not None
-        assert 0 <= seen.ended - left < 1  # a hundred times what it takes; the exact time is for benchmarks
-        assert 0 <= seen.ended_ns - left_ns < 1_000_000_000
+        assert 0 <= seen.ended - left < 20  # far beyond what it takes; the exact time is for benchmarks
+        assert 0 <= seen.ended_ns - left_ns < 20_000_000_000
         assert observer.active == 0
         await client.aclose()
 
