@@ -38,8 +38,8 @@ class Outlet(Protocol):
           ClientStalled: the client took nothing for `timers.client_stall`.
         """
 
-    def write_nowait(self, data: bytes) -> bool:
-        """Write body bytes as far as that needs no waiting.
+    def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
+        """`start` as far as that needs no waiting.
 
         Returns:
           All of it is on its way. If not, the outlet keeps the rest, and `flush()` comes next.
@@ -48,8 +48,14 @@ class Outlet(Protocol):
           ClientGone: nothing more can be written.
         """
 
+    def write_nowait(self, data: bytes) -> bool:
+        """`write` as far as that needs no waiting; returns and raises as `start_nowait` does."""
+
+    def finish_nowait(self, data: bytes) -> bool:
+        """`finish` as far as that needs no waiting; returns and raises as `start_nowait` does."""
+
     async def flush(self) -> None:
-        """Wait until what `write_nowait` kept is on its way.
+        """Wait until what one of these three kept is on its way.
 
         Raises:
           ClientGone: nothing more can be written.

@@ -96,8 +96,8 @@ class Written:
 class Writer:
     """Writes until the stream's end was written or the client is lost.
 
-    What the outlet takes at once is written in the task of whoever puts it here. The head, the end, and whatever has to wait for the client
-    is written by a task of its own, which lives as long as there is such.
+    What the outlet takes at once is written in the task of whoever puts it here. Whatever has to wait for the client, and an answer that is
+    more than one piece, is written by a task of its own, which lives as long as there is such.
 
     Args:
       nursery: of the stream; that task runs there.
@@ -122,6 +122,7 @@ class Writer:
         self._nursery = nursery
         self._lose_client = lose_client
         self._queue: list[Effects] = []  # the first of them is being written; seldom more than one, and a deque takes 0.7 KB
+        self._flushing = 0  # bytes of the write of which the outlet keeps a rest
         self._emptied: trio.Event | None = None
 
     @property
@@ -136,7 +137,7 @@ class Writer:
           False if `room()` has to be awaited before the next: the client is slower than the upstream.
         """
         if not self._queue:
-            if effects.head is None and effects.end is None and self._write_nowait(effects.frames):
+            if self._put_nowait(effects):
                 return True
             self._nursery.start_soon(self._write_queue)
         self._queue.append(effects)
@@ -149,30 +150,48 @@ class Writer:
                 self._emptied = trio.Event()
             await self._emptied.wait()
 
-    def _write_nowait(self, frames: list[bytes]) -> bool:
-        """Write it all, if it is not too much. False: nothing was written."""
-        if len(frames) > 1 and sum(map(len, frames)) > _PIECE:
+    def _put_nowait(self, effects: Effects) -> bool:
+        """Write it all, if it is one write and not too much. False: nothing was written."""
+        frames, end = effects.frames, effects.end
+        if (
+            (effects.head is not None and end is not None)
+            or isinstance(end, Failed)
+            or (len(frames) > 1 and sum(map(len, frames)) > _PIECE)
+        ):
             return False
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         if len(data) > _PIECE:
             return False
         written = self._written
+        if written.loss is not None:
+            return True  # nobody is there to take it
         written.busy = True
         try:
-            whole = self._outlet.write_nowait(data)
+            whole = self._write_nowait(effects.head, data, end)
         except ClientGone as loss:
             self._lose(loss)
             return True
         except BaseException:
             self._outlet.abort()
             raise
-        self._tally.bytes_out += len(data)
         if whole:
+            self._tally.bytes_out += len(data)
             written.busy = False
+            written.end = end
         else:  # the rest of it is waited for in its place
+            self._flushing = len(data)
             self._nursery.start_soon(self._write_queue)
-            self._queue.append(Effects())
+            self._queue.append(Effects(end=end))
         return True
+
+    def _write_nowait(self, head: Head | None, data: bytes, end: Complete | None) -> bool:
+        if head is not None:
+            whole = self._outlet.start_nowait(self._headers.stream(head), data)
+            self._written.status = 200
+            return whole
+        if end is not None:
+            return self._outlet.finish_nowait(data)
+        return not data or self._outlet.write_nowait(data)
 
     def _lose(self, loss: ClientGone) -> None:
         self._written.loss = Loss.STALLED if isinstance(loss, ClientStalled) else Loss.GONE
@@ -186,12 +205,14 @@ class Writer:
         """
         written = self._written
         try:
-            if written.busy:
-                await self._outlet.flush()
             while self._queue:
                 effects = self._queue[0]
-                written.busy = True
-                await self._write(effects)
+                if written.busy:  # the outlet has it, and keeps what is left of it
+                    await self._outlet.flush()
+                    self._tally.bytes_out += self._flushing
+                else:
+                    written.busy = True
+                    await self._write(effects)
                 written.busy = False
                 written.end = effects.end
                 del self._queue[0]

@@ -257,10 +257,21 @@ class Exchange:
 
         Raises: as `write` does.
         """
+        await self.finish_rest(self.finish_nowait(data), patience)
+
+    def finish_nowait(self, data: bytes = b"") -> bytes:
+        """The same as far as it needs no waiting.
+
+        Returns:
+          What is left, framed; `finish_rest` comes next, of which there is nothing to do if that is nothing.
+
+        Raises:
+          OSError: the client is gone; the connection is closed.
+        """
         if not self._begun:
             raise RuntimeError("an end before the head")
         if self._ended:
-            return
+            return b""
         if self._chunked:
             frame = b"%b%x\r\n%b\r\n0\r\n\r\n" % (self._head, len(data), data) if data else self._head + b"0\r\n\r\n"
         else:
@@ -268,10 +279,16 @@ class Exchange:
         if self._owed:
             raise RuntimeError(f"the response is {self._owed} bytes shorter than its content-length")
         self._head = b""
-        if frame:
-            await self._wire.transmit(frame, patience)
-        self._end()
-        self._wire.exchanged(keep=self._keeps)
+        if frame and (sent := self._wire.transmit_nowait(frame)) < len(frame):
+            return frame[sent:]
+        self._over()
+        return b""
+
+    async def finish_rest(self, rest: bytes, patience: float = math.inf) -> None:
+        """Write what `finish_nowait` left, and end the response. Raises: as `write` does."""
+        if rest:
+            await self._wire.transmit(rest, patience)
+            self._over()
 
     def abort(self) -> None:
         """Close the connection, unless the response is complete."""
@@ -296,6 +313,10 @@ class Exchange:
             raise RuntimeError("the response is longer than its content-length")
         self._owed -= len(data)
         return data
+
+    def _over(self) -> None:
+        self._end()
+        self._wire.exchanged(keep=self._keeps)
 
     def _end(self) -> None:
         self._ended = True

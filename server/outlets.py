@@ -51,10 +51,15 @@ class PlainOutlet:
         self._send = send
         self._stall = stall
         self._kept = b""  # framed, and not written yet
+        self._ending = False
 
     async def start(self, head: ResponseHead, data: bytes = b"") -> None:
         await self._send({"type": "http.response.start", "status": head.status, "headers": head.headers})
         await self.write(data)
+
+    def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
+        _run_at_once(self._send({"type": "http.response.start", "status": head.status, "headers": head.headers}))
+        return self.write_nowait(data)
 
     async def write(self, data: bytes) -> None:
         try:
@@ -72,16 +77,25 @@ class PlainOutlet:
     async def flush(self) -> None:
         kept, self._kept = self._kept, b""
         try:
-            await self._exchange.write_rest(kept, self._stall)
+            if self._ending:
+                await self._exchange.finish_rest(kept, self._stall)
+            else:
+                await self._exchange.write_rest(kept, self._stall)
         except OSError as exc:
             raise self._loss(exc) from exc
 
     async def finish(self, data: bytes = b"") -> None:
+        if not self.finish_nowait(data):
+            await self.flush()
+
+    def finish_nowait(self, data: bytes) -> bool:
         self._exchange.watch(None)  # from here on a client that leaves is no loss, unless it leaves too little room for the rest
+        self._ending = True
         try:
-            await self._exchange.finish(data, self._stall)
+            self._kept = self._exchange.finish_nowait(data)
         except OSError as exc:
             raise self._loss(exc) from exc
+        return not self._kept
 
     def abort(self) -> None:
         self._exchange.watch(None)
@@ -93,6 +107,13 @@ class PlainOutlet:
             return ClientStalled()
         self._exchange.leave()
         return ClientGone()
+
+
+def _run_at_once(call: Awaitable[None]) -> None:
+    """Run what never waits: an exchange takes a head as a value, and whoever wraps `send` only changes it."""
+    steps = call.__await__()
+    for _ in steps:
+        raise RuntimeError("a response head had to wait")
 
 
 class AsgiOutlet:
@@ -108,7 +129,7 @@ class AsgiOutlet:
         self._stall = stall
         self._handover, self._received = trio.open_memory_channel[Message](0)
         self._delivered = trio.Event()
-        self._kept: Message | None = None  # what could not be handed over at once
+        self._kept: list[Message] = []  # what could not be handed over at once
         self.ending = False  # the end of the body was handed over: from here on a disconnect is no loss
 
     async def deliver(self) -> None:
@@ -125,8 +146,16 @@ class AsgiOutlet:
                     return
 
     async def start(self, head: ResponseHead, data: bytes = b"") -> None:
-        await self._hand_over({"type": "http.response.start", "status": head.status, "headers": list(head.headers)})
-        await self.write(data)  # also of no bytes: a server may keep the head until then
+        self.start_nowait(head, data)
+        await self.flush()
+
+    def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
+        # Two messages, of which only one could be handed over at once. The second also of no bytes: a server may keep the head until then.
+        self._kept = [
+            {"type": "http.response.start", "status": head.status, "headers": list(head.headers)},
+            {"type": "http.response.body", "body": data, "more_body": True},
+        ]
+        return False
 
     async def write(self, data: bytes) -> None:
         await self._hand_over({"type": "http.response.body", "body": data, "more_body": True})
@@ -136,24 +165,30 @@ class AsgiOutlet:
         try:
             self._handover.send_nowait(message)
         except trio.WouldBlock:
-            self._kept = message
+            self._kept = [message]
             return False
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ClientGone from exc
         return True
 
     async def flush(self) -> None:
-        if self._kept is not None:
-            message, self._kept = self._kept, None
+        kept, self._kept = self._kept, []
+        for message in kept:
             await self._hand_over(message)
+        if self.ending:
+            with trio.move_on_after(self._stall):
+                await self._delivered.wait()
+                return
+            raise ClientStalled
 
     async def finish(self, data: bytes = b"") -> None:
+        self.finish_nowait(data)
+        await self.flush()
+
+    def finish_nowait(self, data: bytes) -> bool:
         self.ending = True
-        await self._hand_over({"type": "http.response.body", "body": data, "more_body": False})
-        with trio.move_on_after(self._stall):
-            await self._delivered.wait()
-            return
-        raise ClientStalled
+        self._kept = [{"type": "http.response.body", "body": data, "more_body": False}]
+        return False  # it has to be seen leaving
 
     def abort(self) -> None:
         self._handover.close()

@@ -105,6 +105,7 @@ class FakeOutlet:
     aborted: bool = False
     _dead: bool = False
     _kept: bytes | None = None
+    _ending: bool = False
     _readable: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -145,11 +146,27 @@ class FakeOutlet:
         self._note(data)
         return True
 
+    def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
+        assert self.head is None, "a second response head"
+        self._check(b"")
+        self.head = head
+        return not data or self.write_nowait(data)
+
+    def finish_nowait(self, data: bytes) -> bool:
+        assert self.head is not None, "an end before the head"
+        self._check(b"")
+        if data and not self.write_nowait(data):
+            self._ending = True
+            return False
+        self.finished = True
+        return True
+
     async def flush(self) -> None:
         assert self._kept is not None, "nothing was kept"
         data, self._kept, self._dead = self._kept, None, False
         await self._take(data)
         self._note(data)
+        self.finished = self._ending
 
     async def finish(self, data: bytes = b"") -> None:
         assert self.head is not None, "an end before the head"

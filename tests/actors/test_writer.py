@@ -284,21 +284,31 @@ async def test_the_first_bytes_leave_with_the_head_and_the_last_with_the_end(aut
     calls: list[tuple[str, bytes]] = []
 
     class Noting(FakeOutlet):
-        async def start(self, head: ResponseHead, data: bytes = b"") -> None:
+        def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
             calls.append(("start", data))
-
-        async def write(self, data: bytes) -> None:
-            calls.append(("write", data))
+            return True
 
         def write_nowait(self, data: bytes) -> bool:
             calls.append(("write", data))
             return True
 
-        async def finish(self, data: bytes = b"") -> None:
+        def finish_nowait(self, data: bytes) -> bool:
             calls.append(("finish", data))
+            return True
 
     await Writing(Noting()).run(START, Effects(frames=[HELLO]), Effects(frames=[DONE], end=Complete()))
     assert calls == [("start", HELLO), ("write", HELLO), ("finish", DONE)]
+
+
+async def test_what_a_slow_client_left_of_the_end_is_waited_for() -> None:
+    async with started(FakeOutlet(room=len(HELLO))) as (writing, writer, _nursery):
+        assert writer.put(Effects(frames=[DONE], end=Complete()))
+        await wait_all_tasks_blocked()
+        assert (writing.written.busy, writing.written.end, writing.outlet.finished) == (True, None, False)
+        writing.outlet.read_on()
+        await writer.room()
+        assert (writing.written, writing.outlet.finished) == (Written(status=200, end=Complete()), True)
+        assert writing.tally.bytes_out == len(HELLO + DONE)
 
 
 async def test_a_client_that_stalls_behind_the_head_has_its_status(autojump_clock: MockClock) -> None:
