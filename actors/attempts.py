@@ -139,7 +139,7 @@ class Attempts:
             if isinstance(slot, Fault):
                 return slot
             stack.enter_context(slot)
-            answer = await self._breaker.acquire(self._circuit(candidate), alone=self._is_alone(candidate))
+            answer = await self._breaker.acquire(self._circuit(candidate), alone=self._is_alone(candidate), attempting=True)
             if isinstance(answer, Refusal):
                 return self._unavailable(candidate, answer.state, answer.reason, answer.retry_after)
             stack.enter_context(answer)  # given back uncounted if the try is cancelled
@@ -238,6 +238,7 @@ class Attempts:
             if answer.probe or not await self._breaker.spend_retry():
                 return None
             self._tally.retries += 1
+            self._breaker.attempt_made()
             return await self._with_permit(stack, candidate, *asked, slot, answer, runner)
 
     # ---- what follows -------------------------------------------------------------------------------------------------
@@ -306,7 +307,6 @@ class Attempts:
 
     async def _try(self, candidate: Candidate, permit: Permit, body: bytes, resumes: str, slot: Slot) -> OpenAttempt | Fault:
         self._tally.attempts += 1
-        self._breaker.attempt_made()
         self.connected = False
         self.upstream = name = candidate.upstream.name
         timers = candidate.timers
@@ -339,8 +339,11 @@ class Attempts:
 
     def _is_alone(self, candidate: Candidate) -> bool:
         """No other upstream of the route would take the request now."""
+        others = [other for other in self._route.candidates if other.upstream.name != candidate.upstream.name]
+        if not others:
+            return True
         refusing = self._in_state(_REFUSING)
-        return all(self._circuit(c) in refusing for c in self._route.candidates if c.upstream.name != candidate.upstream.name)
+        return all(self._circuit(other) in refusing for other in others)
 
     def _in_state(self, states: frozenset[str]) -> set[str]:
         """The circuits in one of these states. One that another configuration has done away with is in none."""

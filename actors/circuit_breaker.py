@@ -25,7 +25,7 @@ import math
 import random as random_module
 from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar, assert_never
 
@@ -61,6 +61,7 @@ logger = logging.getLogger(__name__)
 class _Acquire:
     upstream: str
     alone: bool
+    attempting: bool
     reply: Reply[Grant | Refusal]
 
 
@@ -114,11 +115,12 @@ class CircuitBreaker:
         self._board = board
         self._failed_open = self._lost_reports = 0
 
-    async def acquire(self, upstream: str, *, alone: bool = False) -> Permit | Refusal:
+    async def acquire(self, upstream: str, *, alone: bool = False, attempting: bool = False) -> Permit | Refusal:
         """Ask to go to an upstream.
 
         Args:
           alone: no other upstream of the route is available, so an open circuit is tried again earlier.
+          attempting: whoever gets the permit makes an attempt with it, which is counted in the same breath; see `attempt_made`.
 
         Returns:
           A permit, which the caller enters as a context manager at once, or a refusal. Without an answer within a second a permit
@@ -133,9 +135,11 @@ class CircuitBreaker:
             raise KeyError(upstream)  # here, at whoever got the name wrong
         send, receive = trio.open_memory_channel[Grant | Refusal](0)
         try:
-            answer = await self._ask(_Acquire(upstream, alone, send), receive)
+            answer = await self._ask(_Acquire(upstream, alone, attempting, send), receive)
         except BreakerGone:
             self._failed_open += 1
+            if attempting:
+                self.attempt_made()
             return Permit(upstream, None, None)
         return answer if isinstance(answer, Refusal) else Permit(upstream, answer, self)
 
@@ -187,7 +191,8 @@ class CircuitBreaker:
         await self._ask(_Reconfigure(dict(policies), frozenset(anew), budget or RetryBudgetPolicy(), send), receive)
 
     def statistics(self) -> BreakerStatistics:
-        """A snapshot, read from what the body last published."""
+        """A snapshot of what the body published: every circuit as its last message left it."""
+        self._board.look()
         return BreakerStatistics(
             upstreams=MappingProxyType(dict(self._board.circuits)),
             retry_budget=self._board.retry_budget,
@@ -285,12 +290,22 @@ class Permit:
 
 @dataclass(slots=True)
 class _Board:
-    """What the body publishes: written by it alone, read by the handle. Each value on it is immutable."""
+    """What the body publishes: written by it alone, read by the handle. Each value on it is immutable.
+
+    A circuit's figures are added up when somebody looks: three messages an attempt change them, and who looks is a scraper.
+    """
 
     circuits: dict[str, CircuitStatistics]
     retry_budget: RetryBudgetStatistics
     known: set[str]  # those that were removed as well
     restarts: int = 0
+    changed: dict[str, Circuit] = field(default_factory=dict)  # since somebody looked
+
+    def look(self) -> None:
+        """Bring the figures up to date."""
+        while self.changed:
+            name, circuit = self.changed.popitem()
+            self.circuits[name] = circuit.statistics()
 
 
 class _Body:
@@ -339,8 +354,8 @@ class _Body:
                     except trio.EndOfChannel:
                         return
                     self._handle_all(message, inbox)
-                    if (deadline := self._deadline()) != waiting.deadline:
-                        waiting.deadline = deadline
+                    if (deadline := self._deadline()) < waiting.deadline:
+                        waiting.deadline = deadline  # one that moves back is met too early, for nothing, once
             now = trio.current_time()
             for name, circuit in self._circuits.items():
                 circuit.advance(now)
@@ -364,27 +379,31 @@ class _Body:
 
     def _handle(self, message: _Message, now: float) -> None:
         match message:
-            case _Acquire(upstream, alone, reply):
+            case _Acquire(upstream, alone, attempting, reply):
                 circuit = self._circuits[upstream]
                 with reply:
                     answer = circuit.acquire(now, alone=alone)
-                    if not _answer(reply, answer) and isinstance(answer, Grant):
-                        circuit.ended(answer, Verdict.EXCLUDED, now)
+                    if isinstance(answer, Grant):
+                        if not _answer(reply, answer):
+                            circuit.ended(answer, Verdict.EXCLUDED, now)
+                        elif attempting:
+                            self._count_attempt(now)
+                    else:
+                        _answer(reply, answer)
                     self._publish(upstream)
             case _Started(grant, slow):
                 self._circuits[grant.upstream].started(grant, now, slow=slow)
                 self._publish(grant.upstream)
             case _Ended(grant, verdict, retry_after):
                 circuit = self._circuits[grant.upstream]
-                before = circuit.statistics().credential_pauses
+                before = circuit.credential_pauses
                 circuit.ended(grant, verdict, now, retry_after)
                 self._publish(grant.upstream)
-                after = circuit.statistics()
-                if after.credential_pauses > before:
+                if circuit.credential_pauses > before:
+                    after = circuit.statistics()
                     logger.error("upstream '%s' is paused for %.0f s: %s", grant.upstream, after.seconds_left(now), after.reason)
             case _AttemptMade():
-                self._budget.attempt_made(now)
-                self.board.retry_budget = self._budget.statistics()
+                self._count_attempt(now)
             case _SpendRetry(reply):
                 with reply:
                     # A caller who has left has spent it all the same: that errs on the side of fewer retries, for one window.
@@ -406,6 +425,10 @@ class _Body:
             case _:
                 assert_never(message)
 
+    def _count_attempt(self, now: float) -> None:
+        self._budget.attempt_made(now)
+        self.board.retry_budget = self._budget.statistics()
+
     def _reconfigure(self, wanted: _Reconfigure, now: float) -> None:
         for name, policy in wanted.policies.items():
             if name not in self._circuits:
@@ -419,6 +442,7 @@ class _Body:
         self._budget.reconfigure(wanted.budget)
         self.board.known |= self._current
         self.board.retry_budget = self._budget.statistics()
+        self.board.changed.clear()
         self.board.circuits = {name: self._circuits[name].statistics() for name in wanted.policies}
         for name in wanted.policies:
             self._publish(name)
@@ -426,7 +450,7 @@ class _Body:
     def _publish(self, upstream: str) -> None:
         circuit = self._circuits[upstream]
         if upstream in self._current:
-            self.board.circuits[upstream] = circuit.statistics()
+            self.board.changed[upstream] = circuit
         for transition in circuit.take_transitions():
             if self._on_transition is not None:
                 self._on_transition(upstream, transition.before, transition.after, transition.reason)

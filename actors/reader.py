@@ -6,12 +6,12 @@ first; then it waits for the order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from .errors import UpstreamError
 from .open_attempt import OpenAttempt
 from .sansio.chunks import AttemptEnded, AttemptFailed, AttemptsExhausted, AttemptStarted
-from .sansio.effects import Finish, Order
+from .sansio.effects import Finish
 
 if TYPE_CHECKING:
     from .attempts import Attempts
@@ -40,35 +40,48 @@ async def read_upstream(attempts: Attempts, orders: Orders, outbox: Outbox[RawIt
     plan: ResumePlan | None = None
     while True:
         step: OpenAttempt | AttemptFailed | AttemptsExhausted | None = None
-        with orders.interrupting():
-            step = await attempts.advance(after, plan)
-        after = plan = None
-        if isinstance(step, OpenAttempt):
-            order = await _run(step, orders, outbox)
-            if isinstance(order, Finish):
-                return
-            after, plan = order.fault, order.plan
-        elif step is None:
+        async with _Held() as held:
+            with orders.interrupting():
+                step = held.attempt = await attempts.advance(after, plan)
+                if isinstance(step, OpenAttempt):
+                    await _run(step, orders, outbox)
+            if isinstance(step, OpenAttempt):
+                order = orders.take()
+                step.report(order.fault)
+                if isinstance(order, Finish):
+                    return
+                after, plan = order.fault, order.plan
+                continue
+        if step is None:
             return  # the search was called off
-        else:
-            await outbox.send(step)
-            if isinstance(step, AttemptsExhausted):
-                return
+        after = plan = None
+        await outbox.send(step)
+        if isinstance(step, AttemptsExhausted):
+            return
 
 
-async def _run(attempt: OpenAttempt, orders: Orders, outbox: Outbox[RawItem]) -> Order:
-    """Copy one attempt until its order is there."""
-    async with attempt:
-        with orders.interrupting():
-            idle = attempt.candidate.timers.idle
-            await outbox.send(AttemptStarted(attempt.number, attempt.upstream, attempt.client_headers, idle, attempt.resumes))
-            fault = await _copy(attempt, orders, outbox)
-            if not orders.pending:
-                await outbox.send(AttemptEnded(attempt.number, fault))
-                await orders.wait()
-        order = orders.take()
-        attempt.report(order.fault)
-        return order
+class _Held:
+    """Closes the attempt that came into it, outside the one scope that ends the search for it as well as its reading."""
+
+    __slots__ = ("attempt",)
+
+    async def __aenter__(self) -> Self:
+        self.attempt: OpenAttempt | AttemptFailed | AttemptsExhausted | None = None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if isinstance(self.attempt, OpenAttempt):
+            await self.attempt.aclose()
+
+
+async def _run(attempt: OpenAttempt, orders: Orders, outbox: Outbox[RawItem]) -> None:
+    """Copy one attempt until its order is there, which ends it."""
+    idle = attempt.candidate.timers.idle
+    await outbox.send(AttemptStarted(attempt.number, attempt.upstream, attempt.client_headers, idle, attempt.resumes))
+    fault = await _copy(attempt, orders, outbox)
+    if not orders.pending:
+        await outbox.send(AttemptEnded(attempt.number, fault))
+        await orders.wait()
 
 
 async def _copy(attempt: OpenAttempt, orders: Orders, outbox: Outbox[RawItem]) -> Fault | None:

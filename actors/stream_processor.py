@@ -60,7 +60,7 @@ class StreamProcessor:
         self._max_event = max_event
         self._tally = tally
         self._detector: Detector | None = None
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None  # its nursery's
         self._left_at: float | None = None
         self._written = Written()
 
@@ -82,7 +82,8 @@ class StreamProcessor:
         """The client is gone: end everything that was done for it. Idempotent; harmless after the end."""
         if self._left_at is None:
             self._left_at = trio.current_time()
-            self._scope.cancel()
+            if self._scope is not None:
+                self._scope.cancel()
 
     def shut_down(self) -> None:
         """The process is about to end: the machine ends the stream behind what was read so far. Idempotent; harmless after the end."""
@@ -100,8 +101,7 @@ class StreamProcessor:
         """
         crash: Fault | None = None
         try:
-            with self._scope:
-                await self._run_stages(outlet)
+            await self._run_stages(outlet)
         except ExceptionGroup as group:
             # The isolation of DESIGN section 3: a bug in one stream ends that stream and nothing else, loudly.
             _log.error("a stage of a stream crashed", exc_info=group)
@@ -119,7 +119,10 @@ class StreamProcessor:
     async def _run_stages(self, outlet: Outlet) -> None:
         orders = Orders()
         async with trio.open_nursery() as nursery:
-            writer = Writer(outlet, self._headers, self._tally, self._written, nursery=nursery, lose_client=self._scope)
+            self._scope = scope = nursery.cancel_scope
+            if self._left_at is not None:
+                scope.cancel()
+            writer = Writer(outlet, self._headers, self._tally, self._written, nursery=nursery, lose_client=scope)
             self._detector = detector = Detector(self._machine, orders, writer)
             nursery.start_soon(detector.keep_deadline)
             await read_upstream(self._attempts, orders, Parser(self._max_event, detector))

@@ -18,6 +18,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
+import msgspec
 import structlog
 
 from actors import End
@@ -42,6 +43,8 @@ _TRACE_LIMIT: Final = 16_000
 
 _FIRST: Final = ("timestamp", "level", "event")
 _TRACES: Final = ("exception", "stack")
+#: Of values of these types nothing needs to be made plain.
+_PLAIN: Final = frozenset({type(None), bool, int, float})
 _LIMITS: Final = {
     "event": _EVENT_LIMIT,
     "fault_message": _FAULT_LIMIT,
@@ -248,7 +251,13 @@ def log_outcome(
         # takes four times as long, a tenth of what a short request costs in all.
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         line = {"timestamp": now, "level": level, "event": event, **fields}
-        _State.sink.put(json.dumps(_clean_event(None, "", line)))
+        _State.sink.put(_as_json(_clean_event(None, "", line)))
+
+
+def _as_json(line: Mapping[str, Any]) -> str:
+    """What json.dumps makes of a line, in a third of the time as long as it is all ASCII."""
+    text = msgspec.json.format(msgspec.json.encode(line), indent=0)
+    return text.decode("ascii") if text.isascii() else json.dumps(line)
 
 
 def log_breaker_transition(upstream: str, before: str, after: str, reason: str) -> None:
@@ -356,17 +365,21 @@ def _clean_event(_logger: object, _method: str, event: _EventDict) -> Mapping[st
     if _State.worker is not None:
         ordered["worker"] = _State.worker
     ordered |= event
-    return {key: _clean(value, _LIMITS.get(key, FIELD_LIMIT), keep_lines=key in _TRACES) for key, value in ordered.items()}
+    return {key: value if type(value) in _PLAIN else _clean_field(key, value) for key, value in ordered.items()}
+
+
+def _clean_field(key: str, value: object) -> object:
+    return _clean(value, _LIMITS.get(key, FIELD_LIMIT), keep_lines=key in _TRACES)
 
 
 def _clean(value: object, limit: int, *, keep_lines: bool = False) -> object:
     match value:
-        case None | bool() | int() | float():
-            return value
         case str() if keep_lines:
             return "\n".join(printable(line, limit) for line in redact(value)[-limit:].split("\n"))
         case str():
             return printable(value, limit)
+        case None | bool() | int() | float():
+            return value
         case dict():
             return {printable(str(key)): _clean(entry, limit) for key, entry in value.items()}
         case _:

@@ -206,6 +206,11 @@ class Circuit:
         if before.mode != policy.mode != self._mode:
             self._start_over(now, policy.mode, f"set to {policy.mode} by the settings")
 
+    @property
+    def credential_pauses(self) -> int:
+        """How often it was paused for its credential."""
+        return self._credential_pauses
+
     def take_transitions(self) -> list[Transition]:
         """The transitions since the last call, oldest first."""
         transitions, self._transitions = self._transitions, []

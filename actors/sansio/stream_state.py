@@ -19,6 +19,7 @@ entry in TRANSITIONS is a bug in the caller, raises IllegalTransition, and chang
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -141,4 +142,9 @@ def advance(state: StreamState, event: StreamEvent) -> StreamState:
 
 def words_of(state: StreamState) -> str:
     """A state as people read it: "normal flow" for StateNormalFlow."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(state).__name__.removeprefix("State")).lower()
+    return _words(type(state).__name__)
+
+
+@functools.cache  # four of the five in every stream
+def _words(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removeprefix("State")).lower()
