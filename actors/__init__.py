@@ -1,6 +1,7 @@
 """The product's heart: everything between an accepted request and its upstreams. Never imports server/."""
 
 from .admission import REJECTIONS, Admission, AdmissionPolicy, AdmissionStatistics, Rejection, Visit
+from .alarms import Alarms, open_alarms
 from .attempts import Attempts
 from .circuit_breaker import CircuitBreaker, open_circuit_breaker
 from .errors import BreakerGone, ClientGone, ClientStalled, UpstreamError
@@ -36,6 +37,7 @@ __all__ = [
     "Admission",
     "AdmissionPolicy",
     "AdmissionStatistics",
+    "Alarms",
     "Attempts",
     "BadRequest",
     "BreakerGone",
@@ -93,6 +95,7 @@ __all__ = [
     "Visit",
     "circuit_name",
     "error_json",
+    "open_alarms",
     "open_circuit_breaker",
     "open_upstream_client",
     "read_request",

@@ -5,7 +5,8 @@ All it decides is when to wait; what a stream does next is the machine's busines
 An item is looked at in the task of whoever sends it. Its own task only keeps the deadline, in one scope for as long as that holds: the
 next keep-alive, the idle timer move with every event, and a scope per event would cost more than the event. So the scope's deadline
 moves only forward in time, when something falls due earlier than it (an event is held); where the machine's has moved back in the
-meantime, the task wakes for nothing, once.
+meantime, the task wakes for nothing, once. Most streams end before anything falls due: the task begins when something does, for which
+an alarm is set (alarms.py), or when something is about to.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 if TYPE_CHECKING:
+    from .alarms import Alarms
     from .orders import Orders
     from .sansio.effects import Effects
     from .sansio.stream_machine import Item, StreamMachine
@@ -35,13 +37,18 @@ class Detector:
     Args:
       orders: to the reader.
       pen: the writer.
+      nursery: the stream's, for its task.
+      alarms: the process's.
     """
 
-    def __init__(self, machine: StreamMachine, orders: Orders, pen: Pen) -> None:
+    def __init__(self, machine: StreamMachine, orders: Orders, pen: Pen, *, nursery: trio.Nursery, alarms: Alarms) -> None:
         self._machine = machine
         self._orders = orders
         self._pen = pen
-        self._scope = trio.CancelScope()  # of the task's wait
+        self._nursery = nursery
+        self._due = machine.deadline  # when somebody looks at it
+        self._alarm = alarms.at(self._due, self._keep_watch)
+        self._scope: trio.CancelScope | None = None  # of the task's wait; None before it begins
         self._waiting = 0  # tasks that wait for the client
         self._blocked_since = 0.0
 
@@ -50,20 +57,45 @@ class Detector:
         effects = machine.receive(item, trio.current_time())
         roomy = self._obey(effects)
         if machine.ended:
-            self._scope.cancel()
-        elif (deadline := machine.deadline) < self._scope.deadline:
-            self._scope.deadline = deadline
+            self.close()
+        elif (deadline := machine.deadline) < self._due:
+            self._due = deadline
+            if self._scope is not None:
+                self._scope.deadline = deadline
+            else:
+                self._keep_watch()
         if not roomy:
             await self._room()
 
-    async def keep_deadline(self) -> None:
+    def nudge(self) -> None:
+        """End the wait before the deadline: the machine was told something from outside."""
+        if self._scope is not None:
+            self._scope.cancel()
+        elif self._alarm.is_set:
+            self._keep_watch()
+
+    def close(self) -> None:
+        """The stream is over: nothing falls due any more. Idempotent."""
+        self._alarm.off()
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _keep_watch(self) -> None:
+        """Begin the task, once."""
+        self._alarm.off()
+        if self._scope is None:
+            self._scope = trio.CancelScope()
+            self._nursery.start_soon(self._keep_deadline)
+
+    async def _keep_deadline(self) -> None:
         """Its task, until the stream ended.
 
         Cancellation: at any point.
         """
         machine = self._machine
         while not machine.ended:
-            with trio.CancelScope(deadline=machine.deadline) as self._scope:
+            self._due = machine.deadline
+            with trio.CancelScope(deadline=self._due) as self._scope:
                 await trio.sleep_forever()
             # After a while without the processor (a starved machine, a stopped process) the loop wakes this task and the reader in one
             # turn, in any order: what the upstream said in the meantime comes first, or it would be taken for silent.
@@ -72,10 +104,6 @@ class Detector:
                 await self._room()  # a client that takes nothing needs no keep-alive, and the upstream, unread, is not to blame
                 continue
             self._obey(machine.wake(trio.current_time()))
-
-    def nudge(self) -> None:
-        """End the wait before the deadline: the machine was told something from outside."""
-        self._scope.cancel()
 
     def _obey(self, effects: Effects) -> bool:
         """Do as the machine says. Returns: whether the writer has room for more."""

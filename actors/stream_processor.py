@@ -28,6 +28,7 @@ from .sansio.stream_state import words_of
 from .writer import Loss, Writer, Written
 
 if TYPE_CHECKING:
+    from .alarms import Alarms
     from .attempts import Attempts
     from .outcome import Tally
     from .outlet import Outlet
@@ -51,14 +52,18 @@ class StreamProcessor:
       headers: what evenflow puts on the response.
       max_event: bytes of the largest event that passes.
       tally: the stream's counts, shared with `attempts` and `machine`.
+      alarms: the process's.
     """
 
-    def __init__(self, attempts: Attempts, machine: StreamMachine, headers: ResponseHeaders, *, max_event: int, tally: Tally) -> None:
+    def __init__(
+        self, attempts: Attempts, machine: StreamMachine, headers: ResponseHeaders, *, max_event: int, tally: Tally, alarms: Alarms
+    ) -> None:
         self._attempts = attempts
         self._machine = machine
         self._headers = headers
         self._max_event = max_event
         self._tally = tally
+        self._alarms = alarms
         self._detector: Detector | None = None
         self._scope: trio.CancelScope | None = None  # its nursery's
         self._left_at: float | None = None
@@ -123,9 +128,11 @@ class StreamProcessor:
             if self._left_at is not None:
                 scope.cancel()
             writer = Writer(outlet, self._headers, self._tally, self._written, nursery=nursery, lose_client=scope)
-            self._detector = detector = Detector(self._machine, orders, writer)
-            nursery.start_soon(detector.keep_deadline)
-            await read_upstream(self._attempts, orders, Parser(self._max_event, detector))
+            self._detector = detector = Detector(self._machine, orders, writer, nursery=nursery, alarms=self._alarms)
+            try:
+                await read_upstream(self._attempts, orders, Parser(self._max_event, detector))
+            finally:
+                detector.close()
             assert self._machine.ended, "the reader left before the stream's end"
 
     async def _report_crash(self, outlet: Outlet, fault: Fault) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from actors import Admission, open_circuit_breaker, open_upstream_client
+from actors import Admission, open_alarms, open_circuit_breaker, open_upstream_client
 
 from .acceptor import accept
 from .admin.app import create_admin_app
@@ -259,6 +259,7 @@ async def open_proxy(
 
     with _listening(settings, listener) as (main_socket, admin_socket), _recording(settings, worker) as recorder:
         async with (
+            open_alarms() as alarms,
             open_circuit_breaker(
                 settings.breaker_policies(), random=random, budget=settings.retry_budget(), on_transition=on_transition
             ) as breaker,
@@ -271,6 +272,7 @@ async def open_proxy(
                 settings.route_table(),
                 client,
                 breaker,
+                alarms,
                 KeyRing(settings.client_keys),
                 Buffers(settings),
                 metrics,

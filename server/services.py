@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from actors import Admission, CircuitBreaker, RelayProcessor, RouteTable, StreamProcessor, UpstreamClient
+    from actors import Admission, Alarms, CircuitBreaker, RelayProcessor, RouteTable, StreamProcessor, UpstreamClient
 
     from .admin.board import Board
     from .buffers import Buffers
@@ -58,6 +58,7 @@ class Services:
       routes: where requests may go.
       client: the way to the upstreams.
       breaker: their health.
+      alarms: for what seldom falls due; the same under every configuration.
       keys: the main listener's client keys.
       buffers: what watches the text, made per attempt.
       metrics: counted into.
@@ -75,6 +76,7 @@ class Services:
     routes: RouteTable
     client: UpstreamClient
     breaker: CircuitBreaker
+    alarms: Alarms
     keys: KeyRing
     buffers: Buffers
     metrics: Metrics

@@ -229,7 +229,7 @@ class V1:
             total=route.timers.total,
         )
         machine = self._machine(policy, tally, now, booking.flight)
-        return StreamProcessor(attempts, machine, headers, max_event=services.settings.max_event, tally=tally)
+        return StreamProcessor(attempts, machine, headers, max_event=services.settings.max_event, tally=tally, alarms=services.alarms)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors import Complete, Failed, Fault, FaultKind, StreamMachine, StreamPolicy, Tally
+from actors import Complete, Failed, Fault, FaultKind, StreamMachine, StreamPolicy, Tally, open_alarms
 from actors.detector import Detector
 from actors.orders import Orders
 from actors.sansio.chunk_parser import ChunkParser
@@ -93,9 +93,8 @@ class Detecting:
 async def detecting(policy: StreamPolicy | None = None) -> AsyncIterator[Detecting]:
     machine = StreamMachine(policy or StreamPolicy(), plain_buffer, Tally(), trio.current_time())
     orders, page = Orders(), Page()
-    detector = Detector(machine, orders, page)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(detector.keep_deadline)
+    async with open_alarms() as alarms, trio.open_nursery() as nursery:
+        detector = Detector(machine, orders, page, nursery=nursery, alarms=alarms)
         yield Detecting(machine, orders, page, detector, nursery)
 
 
@@ -113,12 +112,25 @@ async def test_it_passes_on_what_the_machine_asks_for_and_ends_with_the_stream()
             assert not detector.page.written
 
 
-async def test_a_stream_that_ends_before_its_task_has_begun() -> None:
-    machine, page = StreamMachine(StreamPolicy(), plain_buffer, Tally(), trio.current_time()), Page()
-    detector = Detector(machine, Orders(), page)
-    await detector.send(AttemptsExhausted(CUT))
-    with trio.fail_after(60):
-        await detector.keep_deadline()
+async def test_a_stream_that_ends_before_anything_falls_due_has_no_task(autojump_clock: MockClock) -> None:
+    async with detecting() as detector:
+        await detector.start()
+        await detector.send(chunks(content("Hello")))
+        await detector.send(chunks(DONE))
+        assert not detector.nursery.child_tasks
+        detector.detector.nudge()  # whoever ends the process does not know that it is over
+        await trio.sleep(10_000)
+        assert not detector.nursery.child_tasks
+
+
+async def test_a_stream_that_is_given_up_leaves_nothing_that_rings(autojump_clock: MockClock) -> None:
+    async with detecting() as detector:
+        await detector.start()
+        detector.detector.close()
+        detector.detector.nudge()
+        await trio.sleep(10_000)
+        assert not detector.nursery.child_tasks
+        assert not detector.page.written
 
 
 async def test_an_item_is_looked_at_by_its_sender_without_a_checkpoint() -> None:

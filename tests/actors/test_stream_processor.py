@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import (
+    Alarms,
     End,
     Fault,
     FaultKind,
@@ -59,11 +60,18 @@ class Stream:
         self.attempts = FakeAttempts(self.tally, *self.script, idle=self.idle)
         machine = StreamMachine(self.policy, self.open_buffer, self.tally, now)
         headers = ResponseHeaders("req-1", "actors")
-        self.processor = StreamProcessor(self.attempts.as_attempts, machine, headers, max_event=1 << 20, tally=self.tally)
+        self.alarms = Alarms()
+        self.processor = StreamProcessor(
+            self.attempts.as_attempts, machine, headers, max_event=1 << 20, tally=self.tally, alarms=self.alarms
+        )
         self.outcome: Outcome | None = None
 
     async def run(self) -> Outcome:
-        self.outcome = await self.processor.run(self.outlet)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.alarms.keep)
+            self.outcome = await self.processor.run(self.outlet)
+            nursery.cancel_scope.cancel()
+        assert self.outcome is not None
         # Whatever happened: nothing is open any more, and the client can tell an end from a break.
         assert self.attempts.all_given_back()
         assert self.outlet.finished != self.outlet.aborted

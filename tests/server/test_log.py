@@ -409,3 +409,14 @@ def test_the_level_holds_for_the_canonical_line(logs: Logs, level: str, kept: in
     outcome = Outcome(End.DONE, Party.NOBODY, Phase.NONE, 200, None, "a", Tally(started=0.0, ended=1.0))
     log_outcome(outcome, request_id="r", route="*", model="m", engine="actors", endpoint="/v1/x", client=None, stream=False)
     assert len(written.lines()) == kept
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "モデル", 'a"b\\c'])
+def test_the_canonical_line_is_ascii_and_reads_as_it_was_said(logs: Logs, model: str) -> None:
+    reader = logs()
+    outcome = Outcome(End.DONE, Party.NOBODY, Phase.NONE, 200, None, "a", Tally(ended=1.5))
+    log_outcome(outcome, request_id="r", route="*", model=model, engine="actors", endpoint="/v1/x", client=None, stream=True)
+    (line,) = reader.lines()
+    assert line.isascii()
+    assert line == json.dumps(json.loads(line))  # in the form of every other line
+    assert json.loads(line)["model"] == model
