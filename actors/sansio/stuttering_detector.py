@@ -31,6 +31,9 @@ Profile = Literal["generic", "dashscope", "portal"]
 #: Events that share an id before another one counts as a restart. Guessed; ids that rotate per event never get there.
 _CONSTANT_IDS: Final = 3
 _LONG_IDS: Final = 16
+#: Lanes of a stream at a time; what further ones say passes as it came. OpenAI allows 128 choices, and 128 tools. An upstream that
+#: invents choices must not fill the memory: a lane takes 1.3 KB, 25 times what it takes to name one (measured).
+LANES: Final = 1024
 _ARGUMENTS: Final = frozenset({Field.TOOL_ARGUMENTS, Field.FUNCTION_ARGUMENTS})
 _TEXTS: Final = tuple(field for field in Field if field not in _ARGUMENTS)
 #: What lanes withheld leaves in the order in which they began.
@@ -84,7 +87,8 @@ class StutteringDetector:
         self._facts = StreamFacts(self.policy.threshold, self.policy.prior, self.policy.head_prior)
         self._nonces = self._facts.nonces
         self._lanes: dict[int, dict[tuple[Field, int], Lane]] = defaultdict(dict)  # by choice, then by field and call
-        self._opened = 0
+        self._open = 0  # of them
+        self._opened = 0  # so many were, those that have ended included
         # Those that withhold something, by choice. One event may bring thousands of choices or tool calls: what ends holds must not walk
         # all of them for each.
         self._withholding: dict[int, set[Lane]] = defaultdict(set)
@@ -118,6 +122,8 @@ class StutteringDetector:
                 lane = self._lanes[delta.choice].get((delta.field, delta.call_index))
                 if lane is None or delta.call_id is not None:
                     lane = self._lane_of(delta, lane, now)
+                    if lane is None:
+                        continue
                 if not lane.plain(delta.text, event, now):
                     if ticket is None:
                         ticket = Ticket(event, now)
@@ -195,6 +201,7 @@ class StutteringDetector:
                     repeated.append(label)
             elif lane is not None:
                 self._end(lanes.pop(key))
+                self._open -= 1
         if not repeated:
             return None
         ticket = Ticket(event, now)
@@ -203,14 +210,19 @@ class StutteringDetector:
 
     # -- lanes --------------------------------------------------------------------------------------------------------
 
-    def _lane_of(self, delta: Delta, lane: Lane | None, now: float) -> Lane:
+    def _lane_of(self, delta: Delta, lane: Lane | None, now: float) -> Lane | None:
+        """The lane that a delta begins or goes on with, None if there are too many."""
         if lane is not None and (lane.call_id is None or lane.call_id == delta.call_id):
             lane.call_id = delta.call_id
             return lane
         if lane is not None:
             self._end(lane)
-        elif delta.field in _ARGUMENTS:
-            self._finish(delta.choice)  # a new call: text before it, and the call before it, are complete
+        else:
+            if delta.field in _ARGUMENTS:
+                self._finish(delta.choice)  # a new call: text before it, and the call before it, are complete
+            if self._open == LANES:
+                return None
+            self._open += 1
         if self._history is not None:
             self._facts.head_prior = max(self.policy.head_prior, self.policy.prior + self._history.prior(now))
         self._opened += 1
@@ -284,7 +296,9 @@ class StutteringDetector:
         for choice in {delta.choice for delta in event.deltas} & self._finished:
             self._finished.discard(choice)
             self._finishes.forget((choice,))
-            for lane in self._lanes.pop(choice, {}).values():
+            lanes = self._lanes.pop(choice, {})
+            self._open -= len(lanes)
+            for lane in lanes.values():
                 self._end(lane)  # what it holds goes out: nobody else could settle it
 
     def _note_usage(self, event: Event) -> None:
