@@ -24,7 +24,7 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
 
 from .errors import UpstreamDisconnected, UpstreamError, UpstreamProtocolError
@@ -99,6 +99,9 @@ class Http2Session:
             return response
         try:
             self._h2.send_headers(stream, lines, end_stream=not body)
+        except TooManyStreamsError:
+            self.closing = True  # some say so before they close
+            response.fail(UpstreamDisconnected("the upstream takes no further request on this connection"))
         except ProtocolError as exc:
             self._fail(f"it takes no request ({exc})")
         return response

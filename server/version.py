@@ -21,5 +21,5 @@ MINOR = ".".join(VERSION.split(".")[:2])
 
 def versions() -> dict[str, str]:
     """What somebody who reports a defect is asked for: evenflow's version, Python's, the system, and what does the work below."""
-    below = {name: version(name) for name in ("trio", "hypercorn", "h11", "httptools", "httpx", "msgspec")}
+    below = {name: version(name) for name in ("trio", "hypercorn", "h11", "h2", "httptools", "httpx", "msgspec")}
     return {"version": VERSION, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", **below}

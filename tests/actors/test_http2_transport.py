@@ -10,6 +10,7 @@ import httpx
 import pytest
 import trio
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 from trio.testing import wait_all_tasks_blocked
 
 from actors.connection_pool import PoolLimits, PoolStatistics
@@ -286,13 +287,18 @@ async def test_a_server_that_will_close_finishes_what_it_has_begun_and_gets_no_m
             assert (server.connections, transport.statistics().open) == (connections, 0)
 
 
-@pytest.mark.parametrize("how", ["goaway", "refused", "closed"])
+@pytest.mark.parametrize("how", ["goaway", "refused", "closed", "no streams"])
 async def test_a_request_that_a_used_connection_did_not_take_is_tried_on_a_new_one(how: str) -> None:
     async def script(peer: Http2Peer) -> None:
         asked = await peer.request()
         assert asked is not None
+        if how == "no streams":
+            peer.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 0})
         await peer.answer(asked.stream, b"hello")
         late = await peer.request()
+        if how == "no streams":
+            assert late is None
+            return
         assert late is not None
         if how == "goaway":
             await peer.goaway(asked.stream)

@@ -9,8 +9,11 @@ import pytest
 import trio
 
 from .raw_client import CLIENT_KEY, PATIENCE
+from .running_proxy import eventually, running_proxy, settings_for
 
 if TYPE_CHECKING:
+    from server.simulator import Simulator
+
     from .running_proxy import RunningProxy
 
 pytestmark = pytest.mark.usefixtures("way")
@@ -48,3 +51,12 @@ async def test_row_55_every_answer_leaves_the_connection_fit_for_the_next(proxy:
                     answer = await client.request(method, root + path, content=body, extensions={"trace": count})
                     assert answer.status_code == status, (method, path, answer.text)
     assert opened == 1
+
+
+async def test_an_upstream_connection_that_the_server_closed_is_let_go_without_another_request(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.upstream._SWEEP_SECONDS", 0.01)  # five, for which no test wants to wait
+    async with running_proxy(settings_for({"main": simulator}), simulator) as proxy:
+        assert (await proxy.client.ask("idle-close:0.01")).done
+        await eventually(lambda: proxy.upstream_connections == 0)
