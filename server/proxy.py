@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -28,7 +28,8 @@ from actors import Admission, open_alarms, open_circuit_breaker, open_upstream_c
 
 from .acceptor import accept
 from .admin.app import create_admin_app
-from .admin.board import Board
+from .admin.board import Board, look_every_second
+from .admin.snapshot import Snapshot, circuit_rows
 from .app import create_app
 from .asgi import Edge, Replaceable
 from .buffers import Buffers
@@ -163,38 +164,26 @@ class Proxy:
             breaker=self.services.breaker,
             rollout=self.services.rollout,
             ready=lambda: self.services.ready,
-            feed=self._feed,
+            feed=lambda after: self.snapshot(after).alone(),
             keys=settings.admin_keys,
             allowed_hosts=settings.edge.allowed_hosts,
         )
 
-    def _feed(self, after: int) -> dict[str, Any]:
-        """What the dashboard is told of: what came after a serial number, and how everything is now."""
+    def snapshot(self, after: int) -> Snapshot:
+        """What a dashboard is told of: what came after a serial number, and how everything is now."""
         services, now = self.services, trio.current_time()
-        circuits = services.breaker.statistics().upstreams
-        return {
+        return Snapshot(
             **services.board.news(after),
             **services.board.live(now),
-            "version": VERSION,
-            "uptime": round(now - self._started, 1),
-            "base_url": self.base_url,
-            "ready": services.readiness.ready,
-            "engine": services.settings.streaming.engine,
-            "fallback": services.rollout.fallback,
-            "waiting": services.admission.statistics().waiting,
-            "circuits": [
-                {
-                    "name": name,
-                    "state": circuit.state,
-                    "calls": circuit.calls,
-                    "failed": circuit.failures,
-                    "permits_out": circuit.permits_out,
-                    "refused": circuit.refused,
-                    "seconds_left": round(circuit.seconds_left(now), 1),
-                }
-                for name, circuit in circuits.items()
-            ],
-        }
+            version=VERSION,
+            uptime=round(now - self._started, 1),
+            base_url=self.base_url,
+            ready=services.readiness.ready,
+            engine=services.settings.streaming.engine,
+            fallback=services.rollout.fallback,
+            waiting=services.admission.statistics().waiting,
+            circuits=circuit_rows(services.breaker.statistics().upstreams, now),
+        )
 
     def _status(self) -> dict[str, object]:
         settings = self.services.settings
@@ -363,16 +352,10 @@ async def _running_beside(client: UpstreamClient, metrics: Metrics, board: Board
     watch = LoopWatch(metrics.loop_lag)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
-        nursery.start_soon(_look_every_second, board)
+        nursery.start_soon(look_every_second, board)
         nursery.start_soon(client.keep_sweeping)
         yield watch
         nursery.cancel_scope.cancel()
-
-
-async def _look_every_second(board: Board) -> None:
-    while True:
-        board.look(trio.current_time())
-        await trio.sleep(1.0)
 
 
 def _slots(upstreams: Iterable[Upstream]) -> dict[str, int]:

@@ -11,6 +11,7 @@ Signals are obeyed here alone, and passed on over the workers' channels (worker_
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -35,7 +36,7 @@ from .sd_notify import Notifier
 from .settings import Address
 from .settings_checks import SettingsError
 from .watchdogs import ExitWatchdog
-from .worker_channel import Abort, Answer, Ask, Begin, Reload, Reloaded, Serving, Stop, ToSupervisor, ToWorker, WorkerChannel
+from .worker_channel import Abort, Answer, Ask, Begin, Look, Reload, Reloaded, Seen, Serving, Stop, ToSupervisor, ToWorker, WorkerChannel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -74,7 +75,7 @@ class Worker:
         self.serving = False
         self.restarts = 0
         self.channel: WorkerChannel[ToWorker, ToSupervisor] | None = None
-        self.asked: dict[int, trio.MemorySendChannel[Answer | Reloaded]] = {}
+        self.asked: dict[int, trio.MemorySendChannel[Answer | Reloaded | Seen]] = {}
 
 
 class Workers:
@@ -158,27 +159,43 @@ class Workers:
         replies = await self._ask_all(request, _ANSWER)
         return {number: reply if isinstance(reply, Answer) else None for number, reply in replies.items()}
 
-    async def _ask_all(self, question: Ask | Reload, seconds: float) -> dict[int, Answer | Reloaded | None]:
-        """Ask every worker the same and wait for what they say; None of those that say nothing, or do not serve."""
-        replies: dict[int, Answer | Reloaded | None] = {worker.number: None for worker in self.workers}
+    async def first_answer(self, request: Ask) -> Answer | None:
+        """What the first worker answers that does; None if none does."""
+        replies = await self._ask_all(request, _ANSWER, first=True)
+        return next((reply for reply in replies.values() if isinstance(reply, Answer)), None)
+
+    async def snapshot(self, number: int, after: int) -> bytes | None:
+        """What a worker has to show since a serial number; None if it is not there. Waits as long as the worker lives."""
+        reply = await self._ask(self.workers[number - 1], Look(0, after), math.inf)
+        return reply.snapshot if isinstance(reply, Seen) else None
+
+    async def _ask_all(self, question: Ask | Reload, seconds: float, *, first: bool = False) -> dict[int, Answer | Reloaded | Seen | None]:
+        """Ask every worker the same and wait for what they say, or for the first; None of those that say nothing, or do not serve."""
+        replies: dict[int, Answer | Reloaded | Seen | None] = {worker.number: None for worker in self.workers}
 
         async def ask(worker: Worker) -> None:
-            if worker.channel is None or not worker.serving:
-                return
-            self._questions += 1
-            number = self._questions
-            worker.asked[number], reply = trio.open_memory_channel[Answer | Reloaded](1)
-            try:
-                if worker.channel.tell(msgspec.structs.replace(question, id=number)):
-                    with trio.move_on_after(seconds), suppress(trio.EndOfChannel):
-                        replies[worker.number] = await reply.receive()
-            finally:
-                worker.asked.pop(number, None)
+            replies[worker.number] = reply = await self._ask(worker, question, seconds)
+            if first and reply is not None:
+                nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
             for worker in self.workers:
                 nursery.start_soon(ask, worker)
         return replies
+
+    async def _ask(self, worker: Worker, question: Ask | Reload | Look, seconds: float) -> Answer | Reloaded | Seen | None:
+        if worker.channel is None or not worker.serving:
+            return None
+        self._questions += 1
+        number = self._questions
+        worker.asked[number], reply = trio.open_memory_channel[Answer | Reloaded | Seen](1)
+        try:
+            if worker.channel.tell(msgspec.structs.replace(question, id=number)):
+                with trio.move_on_after(seconds), suppress(trio.EndOfChannel):
+                    return await reply.receive()
+            return None
+        finally:
+            worker.asked.pop(number, None)
 
     async def _keep(self, worker: Worker) -> int:
         """Run one process after the other in a worker's place; returns what the last one ended with."""
@@ -245,7 +262,7 @@ class Workers:
                     self._served.add(worker.number)
                     if len(self._served) == len(self.workers):
                         self.started.set()
-                case Answer() | Reloaded():
+                case Answer() | Reloaded() | Seen():
                     if (reply := worker.asked.get(message.id)) is not None:
                         reply.send_nowait(message)
 
@@ -275,7 +292,7 @@ async def serve_with_workers(settings: Settings, load: Callable[[], Loaded]) -> 
     with trio.open_signal_receiver(*signals_obeyed(reload=True)) as signals, _listening(settings) as (listeners, admin):
         workers = Workers(settings, listeners)
         notifier = Notifier.from_environment(os.environ)
-        async with trio.open_nursery() as nursery, open_admin_edge(FanOut(workers.ask, workers.statistics), admin, settings):
+        async with trio.open_nursery() as nursery, open_admin_edge(FanOut(workers), admin, settings):
             nursery.start_soon(notifier.feed_watchdog)
             nursery.start_soon(_obey, signals, workers, load, notifier)
             nursery.start_soon(_announce, workers, url_of(admin), notifier)

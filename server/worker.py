@@ -22,7 +22,7 @@ from .main import freeze_what_stays, prepare_process
 from .proxy import open_proxy
 from .reload import Reloader
 from .settings_loaded import Loaded
-from .worker_channel import Abort, Answer, Ask, Begin, Reload, Reloaded, Serving, Stop, ToSupervisor, ToWorker, WorkerChannel
+from .worker_channel import Abort, Answer, Ask, Begin, Look, Reload, Reloaded, Seen, Serving, Stop, ToSupervisor, ToWorker, WorkerChannel
 
 if TYPE_CHECKING:
     from .proxy import Proxy
@@ -77,6 +77,8 @@ async def _obey(channel: WorkerChannel[ToSupervisor, ToWorker], proxy: Proxy, en
             match message:
                 case Ask():
                     nursery.start_soon(_answer, channel, proxy, message)
+                case Look(id, after):
+                    channel.tell(Seen(id, proxy.snapshot(after).encoded()))
                 case Reload():
                     if not ending.asked.is_set():
                         nursery.start_soon(_reload, channel, reloader, message)

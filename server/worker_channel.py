@@ -64,6 +64,13 @@ class Ask(msgspec.Struct, frozen=True, tag=True):
     body: bytes
 
 
+class Look(msgspec.Struct, frozen=True, tag=True):
+    """Somebody watches: what came after this serial number?"""
+
+    id: int
+    after: int
+
+
 class Serving(msgspec.Struct, frozen=True, tag=True):
     """It takes requests from now on."""
 
@@ -86,8 +93,15 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     body: bytes
 
 
-ToWorker: TypeAlias = Begin | Reload | Stop | Abort | Ask
-ToSupervisor: TypeAlias = Serving | Reloaded | Answer
+class Seen(msgspec.Struct, frozen=True, tag=True):
+    """What the `Look` of the same id asked for: a Snapshot as JSON, which the supervisor reads where it can do no harm."""
+
+    id: int
+    snapshot: bytes
+
+
+ToWorker: TypeAlias = Begin | Reload | Stop | Abort | Ask | Look
+ToSupervisor: TypeAlias = Serving | Reloaded | Answer | Seen
 
 Outgoing = TypeVar("Outgoing", ToWorker, ToSupervisor)
 Incoming = TypeVar("Incoming", ToWorker, ToSupervisor)

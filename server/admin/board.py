@@ -6,13 +6,17 @@ an end: so many seconds, so many entries. Refuses to know who looks and how it i
 
 from __future__ import annotations
 
-import math
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import trio
 
 from actors import End
+
+from .snapshot import Point, see
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,11 +28,9 @@ if TYPE_CHECKING:
 #: Seconds that the plots reach back.
 KEPT: Final = 600
 #: Entries of what happened, ended streams, and changes of circuits.
-_HAPPENED: Final = 200
-_ENDED: Final = 40
-_TRANSITIONS: Final = 200
+MOST: Final = {"happened": 200, "ended": 40, "transitions": 200}
 #: Live streams that are listed; the others are counted.
-_LISTED: Final = 50
+LISTED: Final = 50
 #: What of a stream's story is shown as it happens; the rest is in its timeline.
 _NEWS: Final = frozenset({"fault", "retry", "repair", "resume", "loop"})
 
@@ -53,8 +55,8 @@ class _Second:
 
     events: int = 0
     bytes: int = 0
-    first_tokens: list[float] = field(default_factory=list)
-    holds: list[float] = field(default_factory=list)
+    first_token: dict[float, int] = field(default_factory=dict)
+    held: dict[float, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -66,14 +68,14 @@ class Board:
     """
 
     wall: Callable[[], float]
-    series: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT))
-    happened: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
-    ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_ENDED))
-    transitions: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_TRANSITIONS))
+    series: deque[Point] = field(default_factory=lambda: deque(maxlen=KEPT))
+    happened: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST["happened"]))
+    ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST["ended"]))
+    transitions: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST["transitions"]))
     totals: Counter[str] = field(default_factory=Counter)
     _live: dict[Processor, _Live] = field(default_factory=dict)
     _second: _Second = field(default_factory=_Second)
-    _looked: float | None = None
+    _looked: tuple[float, int] | None = None
     _serial: int = 0
 
     # ---- what it is told
@@ -96,7 +98,7 @@ class Board:
         self.totals["repairs"] += tally.repairs.total()
         self.totals["retries"] += tally.retries
         if tally.holds:
-            self._second.holds.append(tally.longest_hold)
+            see(self._second.held, tally.longest_hold)
         started, ended = tally.started, tally.ended if tally.ended is not None else now
         self._keep(
             self.ended,
@@ -123,36 +125,42 @@ class Board:
         self._keep(self.transitions, {"upstream": upstream, "from": before, "to": after, "reason": reason})
         self._keep(self.happened, {"kind": "circuit", "text": f"{upstream}: {before} -> {after}{f' ({reason})' if reason else ''}"})
 
-    def look(self, now: float) -> None:
-        """A second has passed: gather what the running streams have counted."""
-        passed = now - self._looked if self._looked is not None else 1.0
-        self._looked = now
+    def look(self, now: float, tick: int) -> None:
+        """A second has passed: gather what the running streams have counted.
+
+        Args:
+          tick: which second it was, by a clock that all processes of the machine share.
+        """
+        before, ticked = self._looked if self._looked is not None else (now - 1.0, tick - 1)
+        self._looked = now, tick
+        passed = now - before
         for live in self._live.values():
             events = live.events
             self._note(live, now)
             live.rate = (live.events - events) / passed
         second, self._second = self._second, _Second()
-        first, holds = sorted(second.first_tokens), sorted(second.holds)
-        self._keep(
-            self.series,
-            {
-                "streams": len(self._live),
-                "events": round(second.events / passed, 1),
-                "bytes": round(second.bytes / passed),
-                "first_token": _quantile(first, 0.5),
-                "first_token_p99": _quantile(first, 0.99),
-                "held": _quantile(holds, 0.5),
-                "held_p99": _quantile(holds, 0.99),
-            },
+        self._serial += 1
+        self.series.append(
+            Point(
+                self._serial,
+                round(self.wall(), 3),
+                tick,
+                max(1, tick - ticked),
+                len(self._live),
+                second.events / passed,
+                second.bytes / passed,
+                second.first_token,
+                second.held,
+            )
         )
 
     # ---- what it tells
 
     def news(self, after: int) -> dict[str, Any]:
-        """Everything that came after a serial number, ready for JSON; 0 is from the beginning. `serial` is for the next time."""
+        """Everything that came after a serial number; 0 is from the beginning. `serial` is for the next time."""
         return {
             "serial": self._serial,
-            "series": list(_since(self.series, after)),
+            "series": [point for point in self.series if point.serial > after],
             "happened": list(_since(self.happened, after)),
             "ended": list(_since(self.ended, after)),
             "transitions": list(_since(self.transitions, after)),
@@ -176,7 +184,7 @@ class Board:
                     "attempts": live.tally.attempts,
                     "repairs": _counted(live.tally.repairs),
                 }
-                for live in islice(self._live.values(), _LISTED)
+                for live in islice(self._live.values(), LISTED)
             ],
         }
 
@@ -189,7 +197,7 @@ class Board:
         live.events, live.bytes = tally.events, tally.bytes_out
         if tally.first_token is not None and not live.seen_first:
             live.seen_first = True
-            second.first_tokens.append(tally.first_token - tally.started)
+            see(second.first_token, tally.first_token - tally.started)
         story = tally.story
         if len(story) > live.told:
             for at, kind, words in islice(story, live.told, None):
@@ -203,12 +211,17 @@ class Board:
         ring.append({"serial": self._serial, "at": round(self.wall() if at is None else at, 3), **entry})
 
 
+async def look_every_second(board: Board) -> NoReturn:
+    """At the whole seconds of the machine's monotonic clock: so those of several processes fall together, and no date can move them."""
+    while True:
+        moment = time.monotonic()
+        tick = round(moment)
+        board.look(trio.current_time(), tick)
+        await trio.sleep(tick + 1 - moment)
+
+
 def _since(ring: Iterable[dict[str, Any]], after: int) -> Iterator[dict[str, Any]]:
     return (entry for entry in ring if entry["serial"] > after)
-
-
-def _quantile(ordered: list[float], share: float) -> float | None:
-    return round(ordered[math.ceil(share * len(ordered)) - 1], 5) if ordered else None
 
 
 def _counted(counter: Counter[str]) -> str:

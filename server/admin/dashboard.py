@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
-from quart import Response
+from quart import Response, request
 
 from ..log import redact
 
@@ -30,9 +30,16 @@ PAGE: Final = {
 }
 _POLICY: Final = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 #: Seconds between two snapshots.
-_PACE: Final = 1.0
+PACE: Final = 1.0
 #: Viewers at once; a snapshot of 1,000 streams takes a millisecond, and each viewer has its own.
-_VIEWERS: Final = 8
+VIEWERS: Final = 8
+#: Said to one viewer more.
+FULL: Final = f"{VIEWERS} viewers watch already; close one\n"
+
+
+def event_of(document: dict[str, Any]) -> bytes:
+    """A snapshot as a server-sent event."""
+    return b"data: " + redact(msgspec.json.encode(document, enc_hook=str).decode()).encode() + b"\n\n"
 
 
 def add_dashboard(app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: Callable[[], bool]) -> None:
@@ -42,7 +49,7 @@ def add_dashboard(app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: 
       feed: everything that came after a serial number, with the next one as `serial`.
       ready: the stream ends when this does not hold any more, so that it never holds up the end of the process.
     """
-    limit = trio.CapacityLimiter(_VIEWERS)
+    limit = trio.CapacityLimiter(VIEWERS)
 
     def page(path: str, name: str, content_type: str) -> None:
         async def asset() -> Response:
@@ -61,18 +68,20 @@ def add_dashboard(app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: 
         while True:
             document = feed(after)
             after = document["serial"]
-            yield b"data: " + redact(msgspec.json.encode(document, enc_hook=str).decode()).encode() + b"\n\n"
+            yield event_of(document)
             if not ready():
                 return
-            await trio.sleep(_PACE)
+            await trio.sleep(PACE)
 
     @app.get("/dashboard/events")
     async def events() -> Response:
+        if request.method == "HEAD":  # it may watch; also how the supervisor of several workers asks whether it may (watching.py)
+            return Response("", content_type="text/event-stream")
         viewer = object()
         try:
             limit.acquire_on_behalf_of_nowait(viewer)
         except trio.WouldBlock:
-            return Response(f"{_VIEWERS} viewers watch already; close one\n", 503, content_type="text/plain")
+            return Response(FULL, 503, content_type="text/plain")
 
         async def watched() -> AsyncIterator[bytes]:
             try:

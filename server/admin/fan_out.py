@@ -1,13 +1,14 @@
 """The admin listener of several workers: every request is asked of all of them, and what they answer becomes one answer.
 
 Owns how answers are merged. Who may ask is decided by the workers, each by the same rules (app.py), so that a refusal is a refusal of
-all. What a worker says is its own: nothing is added up here, for what can be added up is Prometheus' business.
+all. What a worker says is its own: nothing is added up here, for what can be added up is Prometheus' business, or the dashboard's
+(merged_board.py).
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -17,6 +18,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from actors import error_json
 
 from ..worker_channel import Answer, Ask
+from .dashboard import PAGE
+from .watching import Watched, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -29,6 +32,9 @@ _SAMPLE: Final = re.compile(rb"([A-Za-z_:][A-Za-z0-9_:]*)(\{)?")
 #: Written anew for what is merged, or about one connection.
 _OWN_HEADERS: Final = frozenset({b"content-length", b"content-type", b"connection", b"date", b"server", b"transfer-encoding"})
 _JSON: Final = b"application/json"
+_EVENTS: Final = "/dashboard/events"
+#: What every worker answers alike: nobody waits for one that hangs.
+_ALIKE: Final = frozenset({"/", "/openapi.json", _EVENTS, *PAGE})
 
 
 class WorkerStatistics(msgspec.Struct, frozen=True):
@@ -45,21 +51,24 @@ class WorkerStatistics(msgspec.Struct, frozen=True):
     restarts: int
 
 
+class Asked(Watched, Protocol):
+    """What is needed of the workers."""
+
+    async def ask(self, request: Ask, /) -> Mapping[int, Answer | None]:
+        """What each answers; None for one that does not."""
+
+    async def first_answer(self, request: Ask, /) -> Answer | None:
+        """The answer of whoever is first; None if nobody answers."""
+
+
 class FanOut:
-    """The ASGI application of that listener.
+    """The ASGI application of that listener."""
 
-    Args:
-      ask: asks all workers; None for one that does not answer.
-      statistics: of each.
-    """
-
-    def __init__(
-        self, ask: Callable[[Ask], Awaitable[Mapping[int, Answer | None]]], statistics: Callable[[], Mapping[int, WorkerStatistics]]
-    ) -> None:
-        self._ask = ask
-        self._statistics = statistics
+    def __init__(self, workers: Asked) -> None:
+        self._workers = workers
+        self._watching = Watching(workers)
         self._registry = CollectorRegistry()
-        self._registry.register(_OfWorkers(statistics))
+        self._registry.register(_OfWorkers(workers.statistics))
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
         body, more = b"", True
@@ -68,20 +77,24 @@ class FanOut:
             if message["type"] == "http.disconnect":
                 return
             body, more = body + message.get("body", b""), message.get("more_body", False)
-        if scope["path"] == "/dashboard/events":
-            refused = _error(501, "a page of several workers does not exist; GET /status lists each worker's streams", "several_workers")
-            await send({"type": "http.response.start", "status": refused.status, "headers": list(refused.headers)})
-            await send({"type": "http.response.body", "body": refused.body})
-            return
-        # As GET, for what is merged needs bodies.
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
         headers = tuple((bytes(name), bytes(value)) for name, value in scope["headers"])
-        answers = await self._ask(Ask(0, method, scope["path"], scope["query_string"], headers, body))
-        answer = self._merged(method, scope["path"], dict(headers).get(b"accept", b"").decode("latin-1"), answers)
+        path, method = scope["path"], scope["method"]
+        watches = path == _EVENTS and method == "GET"
+        # HEAD as GET, for what is merged needs bodies; and a stream as HEAD, for it has no end and is not theirs.
+        asked = "HEAD" if watches else "GET" if method == "HEAD" and path != _EVENTS else method
+        request = Ask(0, asked, path, scope["query_string"], headers, body)
+        if path in _ALIKE:
+            answer = await self._workers.first_answer(request) or _NOBODY
+        else:
+            answers = await self._workers.ask(request)
+            answer = self._merged(asked, path, dict(headers).get(b"accept", b"").decode("latin-1"), answers)
+        if watches and answer.status < 300:
+            await self._watching.serve(receive, send)
+            return
         told = [(name, value) for name, value in answer.headers if name.lower() not in _OWN_HEADERS]
         told += [(b"content-type", _content_type(answer)), (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": told})
-        await send({"type": "http.response.body", "body": answer.body if scope["method"] != "HEAD" else b""})
+        await send({"type": "http.response.body", "body": answer.body if method != "HEAD" else b""})
 
     def _merged(self, method: str, path: str, accept: str, answers: Mapping[int, Answer | None]) -> Answer:
         there = {number: answer for number, answer in answers.items() if answer is not None}
@@ -92,7 +105,7 @@ class FanOut:
             # Whoever balances load wants to know whether requests are taken here at all, /healthz says whether all is well.
             return next((a for a in there.values() if a.status == 200), _error(503, "no new requests are taken now", "not_ready"))
         if not there:
-            return _error(503, "no worker answers", "no_worker")
+            return _NOBODY
         first = next(iter(there.values()))
         refusals = [answer for answer in there.values() if answer.status >= 300]
         if refusals:
@@ -110,7 +123,7 @@ class FanOut:
     def _listed(self, there: Mapping[int, Answer]) -> Answer:
         """One JSON document with each worker's own."""
         rows = []
-        for number, known in self._statistics().items():
+        for number, known in self._workers.statistics().items():
             row: dict[str, Any] = {"worker": number, "pid": known.pid, "restarts": known.restarts}
             document = (
                 msgspec.json.decode(there[number].body)
@@ -176,3 +189,6 @@ def _content_type(answer: Answer) -> bytes:
 
 def _error(status: int, message: str, code: str) -> Answer:
     return Answer(0, status, ((b"content-type", _JSON), (b"cache-control", b"no-store")), error_json(message, "server_error", code) + b"\n")
+
+
+_NOBODY: Final = _error(503, "no worker answers", "no_worker")

@@ -143,10 +143,10 @@ class Exchange:
         self._stream = stream
         self._raw = b""
 
-    async def read_until(self, marker: bytes) -> bytes:
-        """Everything so far, as soon as `marker` is in it."""
+    async def read_until(self, marker: bytes, times: int = 1) -> bytes:
+        """Everything so far, as soon as `marker` is in it so often."""
         with trio.fail_after(PATIENCE):
-            while marker not in self._raw:
+            while self._raw.count(marker) < times:
                 data = await self._stream.receive_some(65_536)
                 assert data, f"the connection ended before {marker!r}: {self._raw[-300:]!r}"
                 self._raw += data

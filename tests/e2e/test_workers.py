@@ -8,6 +8,7 @@ import re
 import signal
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import ANY
 
 import pytest
 import trio
@@ -35,6 +36,7 @@ TWO: Final = "workers = 2"
 #: Each test starts three to five processes, on a machine that may be busy with others.
 PATIENCE: Final = 300.0
 JSON: Final = {"content-type": "application/json"}
+_SNAPSHOT: Final = re.compile(rb"data: (\{.*\})\n\n")
 
 
 class Crew:
@@ -76,6 +78,33 @@ class Crew:
     async def gone(self) -> None:
         """Until no process is left: each has a copy of the pipe that is read here."""
         await self.running.until_all_ended()
+
+
+class Viewer:
+    """Who watches the dashboard.
+
+    Args:
+      exchange: its stream of snapshots.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._read = 0
+        self.last: dict[str, Any] = {}
+        self.ended: list[dict[str, Any]] = []
+        self.streams: dict[int, int] = {}
+
+    async def next(self) -> dict[str, Any]:
+        self._read += 1
+        told = await self._exchange.read_until(b"}\n\n", self._read)
+        self.last = json.loads(_SNAPSHOT.findall(told)[self._read - 1])
+        self.ended += self.last["ended"]
+        self.streams |= {point["tick"]: point["streams"] for point in self.last["series"]}
+        return self.last
+
+    async def until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
+        while not holds(await self.next()):
+            pass
 
 
 @asynccontextmanager
@@ -129,6 +158,60 @@ async def test_both_serve_and_the_admin_listener_speaks_for_both(simulator: Simu
             assert (await workers.client.ask("ok")).status == 503
         assert (await admin.post("/breaker/main/force", b'{"state": "sideways"}', headers=JSON)).error["code"] == "invalid_state"
         assert (await admin.get("/status", headers={"host": "rebound.example"})).status == 421
+
+
+async def test_the_dashboard_shows_both_and_who_dies_comes_back(simulator: Simulator, tmp_path: Path) -> None:
+    keyed = f'{TWO}\nadmin_keys = ["env:CALLERS"]'
+    async with serving(simulator, tmp_path, more=keyed, patience=PATIENCE) as (running, client), AsyncExitStack() as opened:
+        for key, host, code in (
+            (None, "localhost", "invalid_api_key"),
+            ("sk-another-0123456789", "localhost", "invalid_api_key"),
+            (CLIENT_KEY, "rebound.example", "wrong_host"),
+        ):
+            stranger = RawClient(admin_of(running).root, key)
+            assert (await stranger.get("/dashboard/events", headers={"host": host})).error["code"] == code
+            assert (await stranger.get("/dashboard", headers={"host": host})).status == (200 if host == "localhost" else 421)
+        workers = Crew(running, client)
+        workers.admin = RawClient(workers.admin.root, CLIENT_KEY)
+        watching = await opened.enter_async_context(workers.admin.send("GET", "/dashboard/events", b"", {}))
+        viewer = Viewer(watching)
+        for model in ("stutter-a1", "flaky"):
+            await client.ask(model)
+        exchanges = await workers.streams_on_both("endless:pace=10", opened)
+        await viewer.until(lambda told: told["streams_active"] == len(exchanges) and len(viewer.ended) == 2)
+        assert {row["worker"] for row in viewer.last["streams"]} == {1, 2}
+        assert viewer.last["states"] == {"normal flow": len(exchanges)}
+        assert [(row["worker"], row["name"], row["state"]) for row in viewer.last["circuits"]] == [
+            (1, "main", "closed"),
+            (2, "main", "closed"),
+        ]
+        stutter, flaky = viewer.ended
+        assert stutter["repairs"].startswith("A1:")
+        assert {"attempt", "repair", "state"} <= {kind for _, kind, _ in stutter["story"]}
+        assert {"fault", "retry", "attempt"} <= {kind for _, kind, _ in flaky["story"]}
+        assert {row["worker"] for row in viewer.ended} <= {1, 2}
+        await viewer.until(lambda _: max(viewer.streams.values(), default=0) == len(exchanges))
+
+        assert (await workers.admin.post("/breaker/main/force", b'{"state": "forced_open"}', headers=JSON)).status == 200
+        await viewer.until(lambda told: [row["state"] for row in told["circuits"]] == ["forced_open"] * 2)
+
+        first, second = viewer.last["workers"]
+        os.kill(first["pid"], signal.SIGSTOP)  # it hangs: the other is shown all the same
+        await viewer.until(lambda told: told["workers"][0]["state"] == "no answer" and told["workers"][1] == second | {"events": ANY})
+        assert {row["worker"] for row in viewer.last["streams"]} == {2}
+        late = await opened.enter_async_context(workers.admin.send("GET", "/dashboard/events", b"", {}))
+        assert [row["state"] for row in (await Viewer(late).next())["workers"]] == ["no answer", "serving"]
+        os.kill(first["pid"], signal.SIGKILL)
+        await viewer.until(lambda told: [row["state"] for row in told["workers"]] == ["serving"] * 2)
+        assert [
+            (row["pid"] == before["pid"], row["restarts"]) for row, before in zip(viewer.last["workers"], (first, second), strict=True)
+        ] == [
+            (False, 1),
+            (True, 0),
+        ]
+        assert {row["name"]: row["state"] for row in viewer.last["circuits"] if row["worker"] == 1} == {"main": "closed"}
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0  # a viewer that stays does not hold it up
 
 
 async def test_row_74_a_port_that_other_workers_have_is_in_use(simulator: Simulator, tmp_path: Path) -> None:

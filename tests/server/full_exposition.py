@@ -14,16 +14,15 @@ from actors.sansio.breaker_state import BreakerPolicy, BreakerStatistics
 from actors.sansio.circuit import Circuit
 from actors.sansio.faults import Fault, FaultKind
 from actors.sansio.retry_budget import RetryBudgetStatistics
-from server.admin.fan_out import FanOut, WorkerStatistics
+from server.admin.fan_out import FanOut
 from server.metrics import Metrics
 from server.rollout import RolloutStatistics
 from server.worker_channel import Answer
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from .admin.crew import Crew
 
+if TYPE_CHECKING:
     from actors.sansio.breaker_state import StateName
-    from server.worker_channel import Ask
 
 
 def make_metrics() -> Metrics:
@@ -99,9 +98,7 @@ async def of_all_workers() -> str:
     text = of_one_process().encode()
     sent: list[Any] = []
 
-    async def ask(_: Ask) -> Mapping[int, Answer | None]:
-        await trio.lowlevel.checkpoint()
-        return {number: Answer(number, 200, ((b"content-type", b"text/plain"),), text) for number in (1, 2)}
+    answers = {number: Answer(number, 200, ((b"content-type", b"text/plain"),), text) for number in (1, 2)}
 
     async def receive() -> Any:
         await trio.lowlevel.checkpoint()
@@ -111,9 +108,8 @@ async def of_all_workers() -> str:
         await trio.lowlevel.checkpoint()
         sent.append(message)
 
-    workers = {number: WorkerStatistics(100 + number, serving=True, restarts=0) for number in (1, 2)}
     scope = {"method": "GET", "path": "/metrics", "query_string": b"", "headers": []}
-    await FanOut(ask, lambda: workers)(scope, receive, send)
+    await FanOut(Crew(answers))(scope, receive, send)
     body = sent[1]["body"]
     assert isinstance(body, bytes)
     return body.decode()

@@ -30,7 +30,6 @@ async function follow() {
     try {
       const response = await fetch("dashboard/events", { headers: key ? { authorization: `Bearer ${key}` } : {}, cache: "no-store" });
       if (response.status === 401) return askForKey(key !== "");
-      if (response.status === 501) return show("several workers: see /status", "bad");
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
       Object.assign(board, { series: [], happened: [], ended: [], transitions: [] });
       byId("board").hidden = false;
@@ -75,8 +74,13 @@ byId("login").addEventListener("submit", (event) => {
 });
 
 function take(news) {
-  for (const name of ["series", "happened", "ended", "transitions"]) board[name].push(...(news[name] ?? []));
-  board.series = board.series.slice(-KEPT);
+  // A worker that was late corrects a second that was told already, and brings what happened a while ago.
+  const told = new Map([...board.series, ...news.series].map((point) => [point.tick, point]));
+  board.series = [...told.values()].sort((one, other) => one.tick - other.tick).slice(-KEPT);
+  for (const name of ["happened", "ended", "transitions"]) {
+    board[name].push(...news[name]);
+    board[name].sort((one, other) => one.at - other.at);
+  }
   board.happened = board.happened.slice(-SHOWN_EVENTS);
   board.ended = board.ended.slice(-SHOWN_STREAMS);
   board.transitions = board.transitions.slice(-200);
@@ -94,12 +98,15 @@ function show(text, mood) {
 
 function draw() {
   const now = latest;
-  show(now.ready ? "ready" : "draining", now.ready ? "good" : "");
-  byId("about").textContent = `${now.version}, up ${seconds(now.uptime)}, ${now.base_url}, engine ${now.engine}`;
+  const nobody = now.workers?.every((worker) => worker.state === "starting" || worker.state === "no answer");
+  if (nobody) show("no worker answers", "bad");
+  else show(now.ready ? "ready" : "draining", now.ready ? "good" : "");
+  if (!nobody) byId("about").textContent = `${now.version}, up ${seconds(now.uptime)}, ${now.base_url}, engine ${now.engine}`;
   const banner = byId("banner");
   banner.hidden = !now.fallback;
   banner.textContent = now.fallback ? `The relay serves all streams: ${now.fallback}. "evenflow rollout PERCENT" ends it.` : "";
   drawNumbers(now);
+  drawWorkers(now.workers ?? []);
   drawPlots();
   drawCircuits(now.circuits);
   drawStreams(now);
@@ -135,21 +142,44 @@ function mark(text, mood) {
 
 const MOODS = { closed: "", half_open: "warn", open: "bad", paused: "warn", forced_open: "bad", disabled: "warn", metrics_only: "warn" };
 
+const WORKER_MOODS = { serving: "", draining: "warn", starting: "warn", "no answer": "bad" };
+
+function drawWorkers(workers) {
+  document.documentElement.classList.toggle("several", workers.length > 0); // shows the columns that name a worker
+  byId("workers").replaceChildren(...workers.map((one) => element("li", { title: `process ${one.pid}` },
+    mark(`worker ${one.worker}: ${one.state}`, WORKER_MOODS[one.state]), ` ${one.streams} streams, ${many(one.events)} events a second${one.restarts ? `, started again${one.restarts > 1 ? ` ${one.restarts} times` : ""}` : ""}`)));
+}
+
+const ofWorker = (one) => (one.worker ? `worker ${one.worker}` : "");
+
+const windowOf = (circuit) => `${circuit.state.replace("_", " ")}${circuit.seconds_left > 0 ? ` ${Math.ceil(circuit.seconds_left)} s` : ""}`;
+
+/** One mark per state, and whose it is where workers differ: each has a circuit of its own. */
+function stateMarks(circuits) {
+  const states = new Map();
+  for (const circuit of circuits) states.set(circuit.state, [...(states.get(circuit.state) ?? []), circuit]);
+  return [...states].flatMap(([state, those]) => [
+    mark(states.size === 1 && those.length > 1 ? state.replace("_", " ") : windowOf(those.reduce((one, other) => (other.seconds_left > one.seconds_left ? other : one))), MOODS[state] ?? ""),
+    states.size > 1 ? element("span", { class: "faint" }, ` worker ${those.map((one) => one.worker).join(", ")} `) : "",
+  ]);
+}
+
 function drawCircuits(circuits) {
   const focused = document.activeElement?.dataset.action;
-  const rows = circuits.map((circuit) => {
-    const state = circuit.state;
-    const left = circuit.seconds_left > 0 ? ` ${Math.ceil(circuit.seconds_left)} s` : "";
-    const history = board.transitions.filter((one) => one.upstream === circuit.name).slice(-6);
+  const upstreams = new Map();
+  for (const circuit of circuits) upstreams.set(circuit.name, [...(upstreams.get(circuit.name) ?? []), circuit]);
+  const rows = [...upstreams].map(([name, those]) => {
+    const sum = (field) => those.reduce((total, circuit) => total + circuit[field], 0);
+    const history = board.transitions.filter((one) => one.upstream === name).slice(-6);
     const buttons = [["reset", "Reset", {}], ["force", "Force open", { state: "forced_open" }], ["force", "Normal", { state: "on" }]].map(([what, label, body]) => {
-      const button = element("button", { type: "button", "data-action": `${circuit.name} ${label}`, "aria-label": `${label}: circuit of ${circuit.name}` }, label);
-      button.addEventListener("click", () => order(circuit.name, what, body));
+      const button = element("button", { type: "button", "data-action": `${name} ${label}`, "aria-label": `${label}: circuit of ${name}${those[0].worker ? " at every worker" : ""}` }, label);
+      button.addEventListener("click", () => order(name, what, body));
       return button;
     });
     return element("tr", {},
-      element("th", { scope: "row" }, circuit.name), element("td", {}, mark(`${state.replace("_", " ")}${left}`, MOODS[state] ?? "")),
-      element("td", { class: "number" }, `${circuit.failed} of ${circuit.calls}`), element("td", { class: "number" }, String(circuit.permits_out)), element("td", { class: "number" }, String(circuit.refused)),
-      element("td", {}, historyOf(circuit.name, history)),
+      element("th", { scope: "row" }, name), element("td", {}, ...stateMarks(those)),
+      element("td", { class: "number" }, `${sum("failed")} of ${sum("calls")}`), element("td", { class: "number" }, String(sum("permits_out"))), element("td", { class: "number" }, String(sum("refused"))),
+      element("td", {}, historyOf(name, history, those)),
       element("td", {}, ...buttons));
   });
   byId("circuits").tBodies[0].replaceChildren(...rows);
@@ -158,10 +188,12 @@ function drawCircuits(circuits) {
 
 const opened = new Set(); // circuits whose history is open; the table is drawn anew each second
 
-function historyOf(name, history) {
-  if (history.length === 0) return "–";
-  const lines = history.toReversed().map((one) => element("li", {}, `${clock(one.at)} ${one.from} → ${one.to}${one.reason ? `: ${one.reason}` : ""}`));
-  const made = element("details", opened.has(name) ? { open: "" } : {}, element("summary", { "data-action": `${name} history` }, `${clock(history.at(-1).at)} ${history.at(-1).to}`), element("ol", { class: "history" }, ...lines));
+function historyOf(name, history, circuits) {
+  const own = circuits.filter((one) => one.worker).map((one) => element("li", {}, `${ofWorker(one)}: ${windowOf(one)}, ${one.failed} of ${one.calls} failed, ${one.permits_out} permits out, ${one.refused} refused`));
+  if (history.length === 0 && own.length === 0) return "–";
+  const lines = history.toReversed().map((one) => element("li", {}, `${clock(one.at)} ${[ofWorker(one), one.from].filter(Boolean).join(" ")} → ${one.to}${one.reason ? `: ${one.reason}` : ""}`));
+  const last = history.at(-1);
+  const made = element("details", opened.has(name) ? { open: "" } : {}, element("summary", { "data-action": `${name} history` }, last ? `${clock(last.at)} ${last.to}` : "each worker"), element("ol", { class: "history" }, ...own, ...lines));
   made.addEventListener("toggle", () => (made.open ? opened.add(name) : opened.delete(name)));
   return made;
 }
@@ -169,7 +201,7 @@ function historyOf(name, history) {
 async function order(upstream, what, body) {
   const headers = { "content-type": "application/json", ...(key ? { authorization: `Bearer ${key}` } : {}) };
   const response = await fetch(`breaker/${encodeURIComponent(upstream)}/${what}`, { method: "POST", headers, body: JSON.stringify(body) });
-  if (!response.ok) show(`refused: HTTP ${response.status}`, "bad");
+  if (!response.ok) show(`refused: HTTP ${response.status}`, "bad"); // 503: a worker did not hear it, and its circuit shows that
 }
 
 const QUIET = { initial: "warn", stuttering: "warn", recovering: "bad" };
@@ -180,7 +212,7 @@ function drawStreams(now) {
   byId("no-streams").hidden = now.streams.length > 0;
   byId("streams").hidden = now.streams.length === 0;
   byId("streams").tBodies[0].replaceChildren(...now.streams.map((stream) => element("tr", {},
-    element("td", {}, mark(stream.state, QUIET[stream.state] ?? "")), element("td", {}, stream.model), element("td", {}, stream.upstream || "–"),
+    element("td", {}, mark(stream.state, QUIET[stream.state] ?? "")), element("td", { class: "of-worker number" }, String(stream.worker ?? "")), element("td", {}, stream.model), element("td", {}, stream.upstream || "–"),
     element("td", { class: "number" }, seconds(stream.age)), element("td", { class: "number" }, many(stream.events)), element("td", { class: "number" }, stream.rate.toFixed(0)),
     element("td", { class: "number" }, String(stream.attempts)), element("td", {}, stream.repairs || "–"), element("td", {}, stream.client || "–"), element("td", {}, stream.id))));
 }
@@ -192,11 +224,11 @@ function drawHappened() {
   const runs = []; // the same thing again and again is one line with a count
   for (const one of board.happened) {
     const last = runs.at(-1);
-    if (last && last.kind === one.kind && last.text === one.text) Object.assign(last, { at: one.at, times: last.times + 1 });
+    if (last && last.kind === one.kind && last.text === one.text && last.worker === one.worker) Object.assign(last, { at: one.at, times: last.times + 1 });
     else runs.push({ ...one, times: 1 });
   }
   byId("happened").replaceChildren(...runs.toReversed().map((one) => element("li", {},
-    element("time", {}, clock(one.at)), element("span", {}, mark(one.kind, KINDS[one.kind] ?? "")), element("span", {}, one.times > 1 ? `${one.text}, ${one.times} times` : one.text))));
+    element("time", {}, clock(one.at)), element("span", {}, mark(one.kind, KINDS[one.kind] ?? "")), element("span", {}, `${one.text}${one.times > 1 ? `, ${one.times} times` : ""}`, element("span", { class: "faint of-worker" }, ` ${ofWorker(one)}`)))));
 }
 
 const ENDS = { done: "", error: "bad", cancelled: "warn" };
@@ -204,19 +236,20 @@ const ENDS = { done: "", error: "bad", cancelled: "warn" };
 function drawEnded() {
   byId("no-ended").hidden = board.ended.length > 0;
   const place = byId("ended");
-  const known = new Map([...place.children].map((child) => [child.dataset.id, child]));
+  const keyOf = (stream) => `${stream.id} ${stream.at}`; // an id may be the client's, and come twice
+  const known = new Map([...place.children].map((child) => [child.dataset.key, child]));
   // An entry never changes once it is there: what is open, stays open, and what has the focus keeps it.
-  place.replaceChildren(...board.ended.toReversed().map((stream) => known.get(stream.id) ?? endedStream(stream)));
+  place.replaceChildren(...board.ended.toReversed().map((stream) => known.get(keyOf(stream)) ?? endedStream(stream, keyOf(stream))));
 }
 
-function endedStream(stream) {
+function endedStream(stream, key) {
   const facts = `${stream.model} · ${stream.upstream || "no upstream"} · ${seconds(stream.total)}${stream.first_token === null ? "" : `, first token ${seconds(stream.first_token)}`} · ${stream.events} tokens${stream.attempts > 1 ? ` · ${stream.attempts} tries` : ""}${stream.repairs ? ` · repaired ${stream.repairs}` : ""}`;
-  const made = element("details", { "data-id": stream.id }, element("summary", {}, mark(stream.outcome, ENDS[stream.outcome]), element("span", {}, facts)));
+  const made = element("details", { "data-key": key }, element("summary", {}, mark(stream.outcome, ENDS[stream.outcome]), element("span", {}, facts)));
   made.addEventListener("toggle", () => {
     if (!made.open || made.children.length > 1) return;
     made.append(drawTimeline(stream, seconds));
     const story = stream.story.map(([at, kind, text]) => element("li", {}, element("span", { class: "at" }, seconds(at)), element("span", {}, mark(kind, KINDS[kind] ?? "")), element("span", {}, text)));
-    made.append(element("ol", { class: "story" }, ...story), element("p", { class: "faint" }, `request ${stream.id}, ended ${clock(stream.at)}${stream.fault ? `: ${stream.fault}` : ""}`));
+    made.append(element("ol", { class: "story" }, ...story), element("p", { class: "faint" }, `request ${stream.id}, ${stream.worker ? `${ofWorker(stream)}, ` : ""}ended ${clock(stream.at)}${stream.fault ? `: ${stream.fault}` : ""}`));
   });
   return made;
 }

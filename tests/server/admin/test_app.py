@@ -361,6 +361,8 @@ async def test_the_page_needs_no_key_and_what_it_reads_does() -> None:
             assert "https://" not in page
         assert_error(await admin.get("/dashboard/events"), 401, "invalid_api_key")
         assert_error(await admin.get("/dashboard", {"host": "evil.example"}), 421, "wrong_host")
+        for headers, status in (({}, 401), ({"authorization": "Bearer an-admin-key-0123"}, 200)):
+            assert (await admin.client.head("/dashboard/events", headers=headers)).status_code == status  # ends at once
 
 
 async def test_a_browser_is_sent_to_the_page_and_curl_is_not() -> None:

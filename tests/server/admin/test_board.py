@@ -10,6 +10,7 @@ from hypothesis import strategies as some
 
 from actors import End, Fault, FaultKind, Outcome, Party, Phase, Tally
 from server.admin.board import KEPT, Board
+from server.admin.snapshot import shown
 
 if TYPE_CHECKING:
     from server.services import Processor
@@ -42,15 +43,17 @@ def end(board: Board, running: Running, now: float, fault: Fault | None = None) 
 
 def test_a_second_holds_what_was_counted_in_it() -> None:
     board = Board(lambda: 5000.0)
-    board.look(100.0)
+    board.look(100.0, 100)
     one, other = begin(board, "ev-1"), begin(board, "ev-2")
     one.tally.events, one.tally.bytes_out, one.tally.first_token = 30, 3000, 100.25
     other.tally.events, other.tally.holds, other.tally.longest_hold = 10, 1, 0.02
     end(board, other, 100.8)
-    board.look(101.0)
+    board.look(101.0, 101)
     one.tally.events = 35
-    board.look(103.0)
-    first, second, third = board.news(0)["series"]
+    board.look(103.0, 103)
+    points = board.news(0)["series"]
+    assert [(point.tick, point.span) for point in points] == [(100, 1), (101, 1), (103, 2)]
+    first, second, third = (shown([point]) for point in points)
     assert (first["streams"], first["events"]) == (0, 0)
     assert (second["streams"], second["events"], second["bytes"], second["first_token"], second["held"]) == (1, 40, 3000, 0.25, 0.02)
     assert (third["events"], third["first_token"]) == (2.5, None)
@@ -61,7 +64,7 @@ def test_news_are_told_once() -> None:
     running = begin(board)
     running.tally.tell(100.4, "fault", "main: disconnected")
     running.tally.tell(100.5, "state", "initial -> recovering")
-    board.look(101.0)
+    board.look(101.0, 101)
     news = board.news(0)
     [fault] = news["happened"]
     assert (fault["kind"], fault["text"], fault["at"]) == ("fault", "main: disconnected (qwen3)", 4999.4)
@@ -102,7 +105,7 @@ def test_everything_has_an_end() -> None:
             running.tally.tell(100.0, "repair", f"A1 {n}")
         board.circuit_changed("main", "closed", "open", "")
         end(board, running, 101.0)
-        board.look(float(turn))
+        board.look(float(turn), turn)
     news = board.news(0)
     assert len(news["series"]) == KEPT
     assert len(news["happened"]) <= 200
@@ -126,10 +129,10 @@ def test_a_reader_that_asks_often_sees_each_entry_once_and_in_order(steps: list[
         elif step == "story" and running:
             running[0].tally.tell(now, "fault", f"{now}")
         elif step == "look":
-            board.look(now)
+            board.look(now, int(now))
         elif step == "read":
             news = board.news(serial)
             serial = news["serial"]
-            entries = [entry["serial"] for name in ("series", "happened", "ended", "transitions") for entry in news[name]]
-            seen += sorted(entries)
+            entries = [entry["serial"] for name in ("happened", "ended", "transitions") for entry in news[name]]
+            seen += sorted(entries + [point.serial for point in news["series"]])
     assert seen == list(range(1, serial + 1))

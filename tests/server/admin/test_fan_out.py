@@ -14,8 +14,10 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
-from server.admin.fan_out import FanOut, WorkerStatistics, merge_expositions
+from server.admin.fan_out import FanOut, merge_expositions
 from server.worker_channel import Answer, Ask
+
+from .crew import Crew
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,13 +29,8 @@ NOT_READY = Answer(1, 503, JSON, b'{"error": {"code": "not_ready"}}')
 
 async def asked(answers: Mapping[int, Answer | None], path: str, method: str = "GET") -> tuple[int, Any, Ask]:
     """The status and the body of what becomes of them, and what the workers were asked."""
-    seen: list[Ask] = []
+    crew = Crew(answers)
     sent: list[Any] = []
-
-    async def ask(request: Ask) -> Mapping[int, Answer | None]:
-        await trio.lowlevel.checkpoint()
-        seen.append(request)
-        return answers
 
     async def receive() -> Any:
         await trio.lowlevel.checkpoint()
@@ -43,13 +40,12 @@ async def asked(answers: Mapping[int, Answer | None], path: str, method: str = "
         await trio.lowlevel.checkpoint()
         sent.append(message)
 
-    known = {number: WorkerStatistics(100 + number, answer is not None, 0) for number, answer in answers.items()}
     scope = {"method": method, "path": path, "query_string": b"a=1", "headers": [(b"host", b"localhost")]}
-    await FanOut(ask, lambda: known)(scope, receive, send)
+    await FanOut(crew)(scope, receive, send)
     headers = dict(sent[0]["headers"])
     assert int(headers[b"content-length"]) == len(sent[1]["body"]) or method == "HEAD"
     body = sent[1]["body"]
-    return sent[0]["status"], json.loads(body) if headers[b"content-type"] == b"application/json" and body else body, seen[0]
+    return sent[0]["status"], json.loads(body) if headers[b"content-type"] == b"application/json" and body else body, crew.seen[0]
 
 
 @pytest.mark.parametrize(
