@@ -374,5 +374,5 @@ def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("simulator: base_url http://127.0.0.1:")
         process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=30)
+        _, rest = process.communicate(timeout=120)
     assert (process.returncode, rest.strip()) == (130, "")
