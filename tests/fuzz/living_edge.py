@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: Deadlines of the edge, so short that an example which waits for one costs little.
 SHORT: Final = EdgeSettings(header_timeout=0.15, body_timeout=0.15, keepalive_timeout=0.15)
 #: Far beyond all of them; an example that hangs fails instead.
-PATIENCE: Final = 10.0
+PATIENCE: Final = 60.0
 CANARY: Final = "ok:text=canary"
 
 
@@ -81,7 +81,10 @@ class LivingEdge:
 
     def canary(self) -> None:
         """A good request on a new connection is answered well."""
-        (answer,) = self.talk([request(asking(CANARY), b"Connection: close")])
+        for _ in range(5):  # a machine that stood still makes us miss the short deadlines ourselves, and is told 408; not five times
+            (answer,) = self.talk([request(asking(CANARY), b"Connection: close")])
+            if not answer.startswith(b"HTTP/1.1 408 "):
+                break
         assert answer.startswith(b"HTTP/1.1 200 "), answer[:300]
         assert b"canary" in answer
 
