@@ -9,7 +9,7 @@ from .first_look import FirstLook
 from .outcome import End, Outcome, Party, Phase, Tally
 from .outlet import Outlet, ResponseHead
 from .relay import RelayProcessor
-from .routes import Candidate, Route, RouteTable, Secret, Timers, Upstream, seconds_or_off
+from .routes import Candidate, Route, RouteTable, Secret, Timers, Upstream, is_glob, seconds_or_off
 from .sansio.breaker_state import MODES, BreakerPolicy, BreakerStatistics, CircuitStatistics, Mode, StateName, circuit_name, upstream_of
 from .sansio.effects import Complete, Failed
 from .sansio.error_recovery import STRATEGIES, RecoveryPolicy, Strategy
@@ -95,6 +95,7 @@ __all__ = [
     "Visit",
     "circuit_name",
     "error_json",
+    "is_glob",
     "open_alarms",
     "open_circuit_breaker",
     "open_upstream_client",

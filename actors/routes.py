@@ -144,8 +144,8 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes = tuple(routes)
-        self._exact = {r.pattern: r for r in self._routes if not _is_glob(r.pattern)}
-        globs = [r for r in self._routes if _is_glob(r.pattern)]
+        self._exact = {r.pattern: r for r in self._routes if not is_glob(r.pattern)}
+        globs = [r for r in self._routes if is_glob(r.pattern)]
         self._globs = sorted(globs, key=lambda r: (r.pattern == "*", -len(r.pattern)))
 
     @property
@@ -159,7 +159,8 @@ class RouteTable:
         return next((r for r in self._globs if fnmatch.fnmatchcase(model, r.pattern)), None)
 
 
-def _is_glob(pattern: str) -> bool:
+def is_glob(pattern: str) -> bool:
+    """Whether a route's model stands for several: a glob, or `*`."""
     return any(character in pattern for character in "*?[")
 
 

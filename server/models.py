@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from actors import Candidate, Timers, UpstreamError, UpstreamRequest
+from actors import Candidate, Timers, UpstreamError, UpstreamRequest, is_glob
 
 from .hops import next_hop
 
@@ -57,7 +57,7 @@ class ModelCatalogue:
                     nursery.start_soon(self._ask, upstream, authorization, hops)
         listed: dict[str, Model] = {}
         for route in self._services.routes.routes:
-            if not any(character in route.pattern for character in "*?["):
+            if not is_glob(route.pattern):
                 listed.setdefault(route.pattern, self._find(route.pattern) or _model(route.pattern, route.candidates[0].upstream.name))
                 continue
             for candidate in route.candidates:

@@ -30,6 +30,7 @@ from actors import (
     Timers,
     Upstream,
     circuit_name,
+    is_glob,
     seconds_or_off,
     upstream_of,
 )
@@ -408,6 +409,11 @@ class RouteSettings(_Section, frozen=True, kw_only=True):
         float, _seconds("silence after which the next upstream is asked too; the first to answer is kept, both may be billed; 0 is off")
     ] = 0.0
 
+    @property
+    def refs(self) -> tuple[UpstreamRef, ...]:
+        """`upstreams`, each as a table."""
+        return tuple(UpstreamRef(entry) if isinstance(entry, str) else entry for entry in self.upstreams)
+
 
 class Settings(_Section, frozen=True, kw_only=True):
     """All settings of one process. Build it with `settings_sources.load`, or in code for tests and `evenflow dev`."""
@@ -474,17 +480,19 @@ class Settings(_Section, frozen=True, kw_only=True):
         merged = msgspec.structs.replace(self.breaker, **self.configured_upstreams[upstream].breaker)
         return BreakerPolicy(**msgspec.structs.asdict(merged))
 
+    def models_of(self, upstream: str) -> tuple[str, ...]:
+        """The models that the configuration names at an upstream; those it is said to serve come first."""
+        asked_for = [
+            ref.model or route.model
+            for route in self.configured_routes
+            for ref in route.refs
+            if ref.upstream == upstream and (ref.model or not is_glob(route.model))
+        ]
+        return (*self.configured_upstreams[upstream].models, *asked_for)
+
     def _own_circuits(self, upstream: str) -> frozenset[str]:
         """The models that are judged apart at an upstream: those that the configuration names, so that no client can add one."""
-        if not self.configured_upstreams[upstream].breaker_per_model:
-            return frozenset()
-        models = set(self.configured_upstreams[upstream].models)
-        for route in self.configured_routes:
-            for entry in route.upstreams:
-                ref = UpstreamRef(entry) if isinstance(entry, str) else entry
-                if ref.upstream == upstream and (ref.model or not set("*?[") & set(route.model)):
-                    models.add(ref.model or route.model)
-        return frozenset(models)
+        return frozenset(self.models_of(upstream) if self.configured_upstreams[upstream].breaker_per_model else ())
 
     def stutter_of(self, upstream: str) -> StutterSettings:
         """What is looked for in the streams of one upstream."""
@@ -510,8 +518,7 @@ class Settings(_Section, frozen=True, kw_only=True):
 
     def _route(self, route: RouteSettings) -> Route:
         candidates = []
-        for entry in route.upstreams:
-            ref = UpstreamRef(entry) if isinstance(entry, str) else entry
+        for ref in route.refs:
             timers = {**self.configured_upstreams[ref.upstream].timers, **route.timers}
             candidates.append(Candidate(self._upstream(ref.upstream), ref.model, self._timers(timers)))
         # The timers of the stream as a whole (total, keep-alive, client stall) outlive any one attempt: the first upstream's count.

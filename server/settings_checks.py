@@ -18,7 +18,7 @@ import msgspec
 
 from actors import BreakerPolicy
 
-from .settings import Address, UpstreamRef
+from .settings import Address
 from .settings_dangers import dangers
 from .settings_layers import Origin, Rank
 from .settings_schema import SettingPath, dotted, environment_name
@@ -270,15 +270,14 @@ def _routes(settings: Settings) -> Iterator[_Finding]:
             yield (*here, "model"), f"routes[{first}] has the same model {route.model!r}", "put their upstreams into one route"
         if not route.upstreams:
             yield (*here, "upstreams"), "is empty", "name at least one upstream"
-        refs = [UpstreamRef(entry) if isinstance(entry, str) else entry for entry in route.upstreams]
-        for ref, times in Counter((r.upstream, r.model) for r in refs).items():
-            if ref[0] not in known:
-                near = difflib.get_close_matches(ref[0], known, 1)
+        for (name, _), times in Counter((ref.upstream, ref.model) for ref in route.refs).items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
                 remedy = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
-                yield (*here, "upstreams"), f"there is no upstream {ref[0]!r}", remedy
+                yield (*here, "upstreams"), f"there is no upstream {name!r}", remedy
             elif times > 1:
-                yield (*here, "upstreams"), f"{ref[0]!r} stands there {times} times", "to ask it again, raise retry.retries"
-        if any(r.model == "" for r in refs):
+                yield (*here, "upstreams"), f"{name!r} stands there {times} times", "to ask it again, raise retry.retries"
+        if any(ref.model == "" for ref in route.refs):
             yield (*here, "upstreams"), "an entry has an empty model", "leave model out to ask for the one the client named"
         cap, base = (route.retry.get(name, getattr(settings.retry, name)) for name in ("backoff_cap", "backoff_base"))
         if route.retry and cap < base:
@@ -296,7 +295,7 @@ def _oddities(settings: Settings) -> Iterator[_Finding]:
         yield ("allow_anonymous",), "has no effect: client_keys are configured and asked for", "remove one of them"
     if settings.streaming.engine == "relay" and settings.streaming.rollout_percent != 100:
         yield ("streaming", "rollout_percent"), 'has no effect while streaming.engine is "relay"', "remove it, or set the engine to actors"
-    used = {e if isinstance(e, str) else e.upstream for route in settings.routes() for e in route.upstreams}
+    used = {ref.upstream for route in settings.routes() for ref in route.refs}
     for name, upstream in settings.configured_upstreams.items():
         segments = urlsplit(upstream.base_url).path.split("/")
         if not any(re.fullmatch(r"v\d\w*", segment) for segment in segments):

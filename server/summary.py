@@ -11,7 +11,9 @@ import shlex
 import textwrap
 from typing import TYPE_CHECKING
 
-from .settings import Address, UpstreamRef
+from actors import is_glob
+
+from .settings import Address
 from .simulator import FAULTS
 from .version import VERSION
 
@@ -73,10 +75,9 @@ def curl(base_url: str, model: str, key: str = "") -> str:
 def example_model(settings: Settings) -> str:
     """A model's name that a route takes; MODEL where the configuration names none."""
     for route in settings.routes():
-        if not set("*?[") & set(route.model):
+        if not is_glob(route.model):
             return route.model
-        for entry in route.upstreams:
-            ref = UpstreamRef(entry) if isinstance(entry, str) else entry
+        for ref in route.refs:
             for model in settings.configured_upstreams[ref.upstream].models:
                 if fnmatch.fnmatchcase(model, route.model):
                     return model
@@ -99,8 +100,7 @@ def _clients(settings: Settings) -> str:
 
 
 def _route(route: RouteSettings) -> str:
-    refs = [UpstreamRef(entry) if isinstance(entry, str) else entry for entry in route.upstreams]
-    return f"{route.model} -> {' then '.join(ref.upstream + (f' as {ref.model}' if ref.model else '') for ref in refs)}"
+    return f"{route.model} -> {' then '.join(ref.upstream + (f' as {ref.model}' if ref.model else '') for ref in route.refs)}"
 
 
 def _upstreams(settings: Settings) -> Iterator[str]:

@@ -94,14 +94,7 @@ async def _examine_all(settings: Settings, upstreams: list[Upstream], options: D
 def _model_for(settings: Settings, doctor: Doctor) -> str:
     """A model that the configuration names there, else the only one that the upstream lists."""
     found = doctor.examination
-    table = settings.configured_upstreams[found.upstream.name]
-    named = list(table.models)
-    for route in settings.routes():
-        for entry in route.upstreams:
-            name, model = (entry, None) if isinstance(entry, str) else (entry.upstream, entry.model)
-            if name == found.upstream.name and (model or not set("*?[") & set(route.model)):
-                named.append(model or route.model)
-    if named:
+    if named := settings.models_of(found.upstream.name):
         return named[0]
     if len(found.models) == 1:
         return found.models[0]
