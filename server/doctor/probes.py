@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -45,7 +45,10 @@ _CONTINUATIONS: Final[tuple[Continuation, ...]] = ("continue_final_message", "pa
 _LEAVES_AFTER: Final = 3
 #: Seconds that an upstream has to notice that nobody listens: two heartbeats of a slow server's loop.
 _NOTICE: Final = 2.0
-_RUNNING: Final = re.compile(rb"^(?:vllm:num_requests_running|llamacpp:requests_processing)(?:\{[^}\n]*\})?\s+([0-9.e+]+)", re.MULTILINE)
+_RUNNING: Final = re.compile(
+    rb"^(?:vllm:num_requests_running|llamacpp:requests_processing)(?:\{[^}\n]*\})?\s+([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)(?:\s|$)",
+    re.MULTILINE,
+)
 _BETWEEN_LOOKS: Final = 0.1
 #: Tokens of the shortest answer.
 _WORD: Final = 16
@@ -115,9 +118,10 @@ class _Answer:
 
     async def text(self) -> str:
         """The message of an answer that is an error."""
-        with trio.move_on_after(self._patience):
-            return _message(await self._response.read_all(_ERROR_BODY))
-        return ""
+        body = b""  # the status says enough
+        with trio.move_on_after(self._patience), suppress(UpstreamError):
+            body = await self._response.read_all(_ERROR_BODY)
+        return _message(body) or "without a word"
 
     async def read(self, events: float = math.inf) -> Habits:
         """Read to the end, or until so many events with text have come."""

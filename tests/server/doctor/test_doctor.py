@@ -18,7 +18,7 @@ from server.cli import evenflow
 from server.doctor.findings import Diagnosis, diagnose
 from server.doctor.probes import COSTS, Doctor, Probe, server_root
 from server.simulator import Simulator, open_simulator
-from server.simulator.wire import whole
+from server.simulator.wire import Answer, Hangup, Send, response_head, whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -129,6 +129,34 @@ async def test_an_upstream_that_goes_on_without_its_client(simulator: Simulator)
     [(level, told)] = found(diagnosis, "disconnect")
     assert level == "bad"
     assert "goes on generating when its client leaves (by its own metrics)" in told
+
+
+@pytest.mark.parametrize("answer", [Answer((Send(response_head(500, (("content-length", "9"),)) + b'{"err'), Hangup())), whole(500, b"")])
+async def test_an_error_without_words_is_one(answer: Answer, simulator: Simulator) -> None:
+    class Mumbles(Simulator):
+        def respond(self, request: Request) -> tuple[Reply, bool]:
+            reply, recorded = super().respond(request)
+            return (type(reply)(answer) if request.method == "POST" else reply), recorded
+
+    simulator.__class__ = Mumbles
+    diagnosis = await examine(simulator.base_url, "ok")
+    assert found(diagnosis, "stream") == [("bad", "a plain request for a stream is answered with HTTP 500: without a word")]
+
+
+@pytest.mark.parametrize(
+    ("count", "read"), [(b"1.0", True), (b"1", True), (b"1e0", True), (b"1.0 1763750000000", True), (b"1.2.3", False), (b"1e", False)]
+)
+async def test_what_a_server_may_say_of_itself(count: bytes, read: bool, simulator: Simulator) -> None:
+    class Talks(Simulator):
+        def respond(self, request: Request) -> tuple[Reply, bool]:
+            reply, recorded = super().respond(request)
+            if request.path == "/metrics":
+                return type(reply)(whole(200, b"vllm:num_requests_running %s\n" % count)), False
+            return reply, recorded
+
+    simulator.__class__ = Talks
+    diagnosis = await examine(simulator.base_url, "ok", ("leave",))
+    assert any("by its own metrics" in told for _, told in found(diagnosis, "disconnect")) == read
 
 
 async def test_prefix_where_it_is_refused_and_where_it_is_ignored(simulator: Simulator) -> None:
