@@ -7,7 +7,9 @@ is computed here, of everything that is shown as one, and nowhere before.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -101,7 +103,8 @@ def shown(points: Iterable[Point]) -> dict[str, Any]:
       points: of the same tick, at least one; each process has at most one.
     """
     points = list(points)
-    first, held = _together(point.first_token for point in points), _together(point.held for point in points)
+    first_token, first_token_p99 = _quantiles([point.first_token for point in points])
+    held, held_p99 = _quantiles([point.held for point in points])
     return {
         "serial": max(point.serial for point in points),
         "at": max(point.at for point in points),
@@ -109,25 +112,22 @@ def shown(points: Iterable[Point]) -> dict[str, Any]:
         "streams": sum(point.streams for point in points),
         "events": round(math.fsum(point.events for point in points), 1),
         "bytes": round(math.fsum(point.bytes for point in points)),
-        "first_token": _quantile(first, 0.5),
-        "first_token_p99": _quantile(first, 0.99),
-        "held": _quantile(held, 0.5),
-        "held_p99": _quantile(held, 0.99),
+        "first_token": first_token,
+        "first_token_p99": first_token_p99,
+        "held": held,
+        "held_p99": held_p99,
     }
 
 
-def _together(several: Iterable[Mapping[float, int]]) -> Counter[float]:
-    total: Counter[float] = Counter()
-    for times in several:
-        total.update(times)
-    return total
-
-
-def _quantile(times: Counter[float], share: float) -> float | None:
-    """The smallest time that so many were not above; None of none."""
-    rank = math.ceil(share * times.total())
-    for seconds in sorted(times):
-        rank -= times[seconds]
-        if rank <= 0:
-            return seconds
-    return None
+def _quantiles(several: list[dict[float, int]]) -> tuple[float | None, float | None]:
+    """The median and the 99th percentile of all: the smallest times that so many were not above. None of none."""
+    times = several[0]
+    if len(several) > 1:
+        times = Counter(times)
+        for others in several[1:]:
+            times.update(others)
+    if not times:
+        return None, None
+    ordered = sorted(times)
+    below = list(accumulate(map(times.__getitem__, ordered)))
+    return ordered[bisect_left(below, 0.5 * below[-1])], ordered[bisect_left(below, 0.99 * below[-1])]
