@@ -3,7 +3,7 @@
 An order may come early: [DONE] was seen, an error stood inside the stream, a deadline passed. It then has to end a wait that
 may last for ever, so giving an order also ends the scope in which the reader waits. After [DONE] the upstream owes only the end
 of its body; the reader gets DRAIN_SECONDS to reach it, because only a body read to its end leaves a connection that can be used
-again, and httpcore closes the connection of a read that is cancelled. Every other early order ends the wait at once.
+again. Every other early order ends the wait at once.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ import msgspec
 
 from .chunk_rewriter import rewrite
 from .chunks import Chunk, Event
-from .lane import Ticket
 from .shapes import SHAPES
+from .ticket import Ticket
 
 if TYPE_CHECKING:
     from .stuttering_detector import StutteringDetector

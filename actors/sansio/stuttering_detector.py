@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from .chunks import Field, Weight
 from .evidence import HISTORY, RESTART_HEAD, RESTART_MARKER
-from .lane import Lane, Ticket
+from .lane import Lane
 from .shapes import shape_of
 from .stream_facts import StreamFacts
+from .ticket import Ticket
 from .told_once import CallLabels, Finishes
 from .trace import Judgement, Reading
 

@@ -8,8 +8,9 @@ from actors.sansio import envelope, evidence
 from actors.sansio.chunks import Delta, Event, Field
 from actors.sansio.evidence import NOTHING, Evidence
 from actors.sansio.hypotheses import Duplicate, Hypothesis, Replay, Snapshot
-from actors.sansio.lane import Lane, Ticket
+from actors.sansio.lane import Lane
 from actors.sansio.stream_facts import StreamFacts
+from actors.sansio.ticket import Ticket
 from actors.sansio.transcript import KEPT, Transcript
 
 THRESHOLD = 3.0
