@@ -49,7 +49,7 @@ def add_dashboard(app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: 
       feed: everything that came after a serial number, with the next one as `serial`.
       ready: the stream ends when this does not hold any more, so that it never holds up the end of the process.
     """
-    limit = trio.CapacityLimiter(VIEWERS)
+    watching: set[object] = set()
 
     def page(path: str, name: str, content_type: str) -> None:
         async def asset() -> Response:
@@ -64,33 +64,29 @@ def add_dashboard(app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: 
         page(path, name, content_type)
 
     async def snapshots() -> AsyncIterator[bytes]:
-        after = 0
-        while True:
-            document = feed(after)
-            after = document["serial"]
-            yield event_of(document)
-            if not ready():
-                return
-            await trio.sleep(PACE)
+        # Its place is taken in here, for only what has begun is sure to end: a viewer may leave before its first snapshot is asked for.
+        if len(watching) >= VIEWERS:
+            return  # another was faster
+        viewer, after = object(), 0
+        watching.add(viewer)
+        try:
+            while True:
+                document = feed(after)
+                after = document["serial"]
+                yield event_of(document)
+                if not ready():
+                    return
+                await trio.sleep(PACE)
+        finally:
+            watching.remove(viewer)
 
     @app.get("/dashboard/events")
     async def events() -> Response:
         if request.method == "HEAD":  # it may watch; also how the supervisor of several workers asks whether it may (watching.py)
             return Response("", content_type="text/event-stream")
-        viewer = object()
-        try:
-            limit.acquire_on_behalf_of_nowait(viewer)
-        except trio.WouldBlock:
+        if len(watching) >= VIEWERS:
             return Response(FULL, 503, content_type="text/plain")
-
-        async def watched() -> AsyncIterator[bytes]:
-            try:
-                async for snapshot in snapshots():
-                    yield snapshot
-            finally:
-                limit.release_on_behalf_of(viewer)
-
-        response = Response(watched(), content_type="text/event-stream")
+        response = Response(snapshots(), content_type="text/event-stream")
         response.timeout = None
         response.headers["x-accel-buffering"] = "no"
         return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -69,6 +70,20 @@ async def test_a_viewer_that_stays_does_not_hold_up_the_end(simulator: Simulator
             await watching.read_until(b"\n\n")
             still_there = viewers.pop_all()
     await still_there.aclose()
+
+
+async def test_viewers_that_leave_at_any_moment_leave_their_places(simulator: Simulator) -> None:
+    """Also before the first byte of their stream, and with nothing left to the garbage collector."""
+    async with running_proxy(settings_for({"main": simulator}), simulator) as proxy:
+        admin = RawClient(proxy.proxy.admin_url, None)
+        for passes in range(40):  # of the event loop; five times as many viewers as there are places
+            async with admin.send("GET", "/dashboard/events") as exchange:
+                for _ in range(passes):
+                    await trio.lowlevel.checkpoint()
+                await exchange.reset()
+            await proxy.until_quiet()
+        gc.collect()
+        assert (await _snapshot(proxy))["streams_active"] == 0
 
 
 @contextlib.contextmanager
