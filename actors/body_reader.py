@@ -13,6 +13,8 @@ import trio
 from .errors import UpstreamDisconnected, UpstreamError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .connection import Connection
     from .connection_pool import ConnectionPool
     from .http2 import Http2Response
@@ -26,6 +28,8 @@ class Response(Protocol):
 
     @property
     def over(self) -> bool: ...
+    @property
+    def held(self) -> int: ...
     @property
     def reusable(self) -> bool: ...
     def feed(self, data: bytes) -> None: ...
@@ -76,6 +80,42 @@ class Reader(httpx.AsyncByteStream):
             if parser.over:
                 self._part()
         return data
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand over pieces of the body as they come, and wake nobody for it, for as long as that is possible and `take` asks for more.
+
+        Args:
+          take: must not wait; what it raises is raised here.
+
+        Returns:
+          False: `take` wants no more. True: `read()` has what comes next, be it the end.
+
+        Cancellation: as `read()`.
+        """
+        parser = self._parser
+        over = parser.over or parser.held > 0
+        if over:
+            return True
+
+        def feed(data: bytes) -> bool:
+            parser.feed(data)
+            if parser.over:
+                return False
+            return take(piece) if (piece := parser.take()) else True
+
+        try:
+            if await self._connection.pour(feed):
+                return True
+        except UpstreamDisconnected as failure:
+            parser.failure = failure
+        over = parser.over
+        if over:
+            self._part()
+        return over
+
+    def has_come(self) -> bool:
+        """There is something of it that nobody has read, be it the end."""
+        return self._parser.held > 0 or self._parser.over or self._connection.has_come()
 
     async def aclose(self) -> None:
         """Give the connection back if the body is at its end, else close it. Waits for nobody. Idempotent.

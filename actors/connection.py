@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .errors import UpstreamDisconnected
+from .pump import pump
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .http2 import Http2Session
 
 #: What one read takes at most.
@@ -30,11 +33,12 @@ class Connection:
     Cancellation: `receive()` loses nothing by it. `send()` may have sent a part; the connection is of no use then.
     """
 
-    __slots__ = ("_filled", "_sock", "closed", "idle_until", "opened_at", "session")
+    __slots__ = ("_filled", "_sock", "_wake", "closed", "idle_until", "opened_at", "session")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._filled = False
+        self._wake: Callable[[], None] | None = None  # ends the wait of the task in pour()
         self.closed = False
         self.opened_at = trio.current_time()
         self.idle_until = 0.0  # kept by the pool
@@ -76,6 +80,58 @@ class Connection:
             if (data := self.receive_nowait()) is not None:
                 return data
 
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand over what comes, one read at a time, for as long as `take` asks for more. b"" when the peer has closed its side.
+
+        Args:
+          take: called from the pump's task, so that it must not wait; what it raises is raised here.
+
+        Returns:
+          False: `take` wants no more. True: this connection cannot do it; nothing was handed over, and `receive()` has to be used.
+
+        Raises:
+          UpstreamDisconnected: the connection broke, or was closed on this side.
+
+        Cancellation: nothing is lost by it: what was read was handed over.
+        """
+        if (found := pump()) is None:
+            return True
+        if self.closed:
+            raise self._broken(trio.ClosedResourceError())
+        fd, task = self._sock.fileno(), trio.lowlevel.current_task()
+        failure: Exception | None = None
+
+        def stop() -> None:
+            self._wake = None
+            found.remove(fd)
+
+        def wake() -> None:
+            stop()
+            trio.lowlevel.reschedule(task)
+
+        def readable() -> None:
+            nonlocal failure
+            try:
+                if (data := self.receive_nowait()) is None or take(data):
+                    return
+            except Exception as exc:  # whatever it is, it concerns this stream alone
+                failure = exc
+            if self._wake is wake:  # else what it took has cancelled the task, or closed the connection
+                wake()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            stop()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        found.add(fd, readable)
+        self._wake = wake
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if failure is not None:
+            raise failure
+        if self.closed:
+            raise self._broken(trio.ClosedResourceError())
+        return False
+
     def receive_nowait(self) -> bytes | None:
         """What has come, None if nothing has; raises as `receive()` does."""
         try:
@@ -106,6 +162,8 @@ class Connection:
         """Close it now; a task that waits for it gets UpstreamDisconnected. Idempotent."""
         if not self.closed:
             self.closed = True
+            if self._wake is not None:
+                self._wake()
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
 
@@ -143,6 +201,9 @@ class TlsConnection(Connection):
             return bytes(await self._stream.receive_some(READ_BYTES))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise self._broken(exc) from exc
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        return True
 
     def receive_nowait(self) -> bytes | None:
         return None  # trio's TLS reads only where it may wait

@@ -52,7 +52,7 @@ class Detector:
         self._waiting = 0  # tasks that wait for the client
         self._blocked_since = 0.0
 
-    async def send(self, item: Item) -> None:
+    def put(self, item: Item) -> bool:
         machine = self._machine
         effects = machine.receive(item, trio.current_time())
         roomy = self._obey(effects)
@@ -64,8 +64,7 @@ class Detector:
                 self._scope.deadline = deadline
             else:
                 self._keep_watch()
-        if not roomy:
-            await self._room()
+        return roomy
 
     def nudge(self) -> None:
         """End the wait before the deadline: the machine was told something from outside."""
@@ -101,7 +100,7 @@ class Detector:
             # turn, in any order: what the upstream said in the meantime comes first, or it would be taken for silent.
             await trio.lowlevel.checkpoint()
             if self._waiting or not self._pen.has_room:
-                await self._room()  # a client that takes nothing needs no keep-alive, and the upstream, unread, is not to blame
+                await self.room()  # a client that takes nothing needs no keep-alive, and the upstream, unread, is not to blame
                 continue
             self._obey(machine.wake(trio.current_time()))
 
@@ -111,9 +110,9 @@ class Detector:
             self._orders.give(effects.order)
         if effects.frames or effects.end is not None:
             return self._pen.put(effects)
-        return True
+        return self._pen.has_room
 
-    async def _room(self) -> None:
+    async def room(self) -> None:
         """Wait for the client. Who sends and who wakes may both be here; the time is told once."""
         if not self._waiting:
             self._blocked_since = trio.current_time()

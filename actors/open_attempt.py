@@ -13,6 +13,7 @@ from .sansio.headers import to_client
 from .sansio.pace import Pace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -99,6 +100,24 @@ class OpenAttempt:
             self._pace.saw(data, trio.current_time() - began)
         self._tally.bytes_in += len(data)
         return data
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand over pieces of the body as they come, for as long as that is possible without a wait and `take` asks for more.
+
+        Returns:
+          False: `take` wants no more. True: `read()` has what comes next, be it the end.
+
+        Raises: what `take` raises.
+        """
+        if self._first or self._pace is not None:  # a pace is the time between a wait's begin and its end
+            return True
+        tally = self._tally
+
+        def counted(data: bytes) -> bool:
+            tally.bytes_in += len(data)
+            return take(data)
+
+        return await self.response.pour(counted)
 
     def fault(self, error: UpstreamError) -> Fault:
         return classify_exception(error, self.upstream)

@@ -10,8 +10,12 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class Outbox(Protocol[T_contra]):
     """Takes items in order, one at a time."""
 
-    async def send(self, item: T_contra) -> None:
-        """Take an item. Returns at once, without a checkpoint, as long as the stages behind it have room for more.
+    def put(self, item: T_contra) -> bool:
+        """Take an item, at any time.
 
-        Cancellation: the item was taken all the same; only the wait for room ends.
+        Returns:
+          False if `room()` has to be awaited before the next: the client is slower than the upstream.
         """
+
+    async def room(self) -> None:
+        """Wait until the stages behind it have room for more. Cancellation: at any point; nothing is lost by it."""

@@ -29,14 +29,16 @@ class Parser:
         self._outbox = outbox
         self._parser = ChunkParser(max_event)
 
-    async def send(self, item: RawItem) -> None:
+    def put(self, item: RawItem) -> bool:
         if type(item) is bytes:
-            if chunks := self._parser.feed(item):
-                await self._outbox.send(chunks)
-            return
+            chunks = self._parser.feed(item)
+            return self._outbox.put(chunks) if chunks else True
         if isinstance(item, AttemptStarted):
             self._parser = ChunkParser(self._max_event)
         elif isinstance(item, AttemptEnded) and (chunks := self._parser.close(clean=item.fault is None)):
-            await self._outbox.send(chunks)
+            self._outbox.put(chunks)  # whether it has room is told again below
         assert not isinstance(item, bytes)
-        await self._outbox.send(item)
+        return self._outbox.put(item)
+
+    async def room(self) -> None:
+        await self._outbox.room()

@@ -55,7 +55,7 @@ async def read_upstream(attempts: Attempts, orders: Orders, outbox: Outbox[RawIt
         if step is None:
             return  # the search was called off
         after = plan = None
-        await outbox.send(step)
+        await _send(step, outbox)
         if isinstance(step, AttemptsExhausted):
             return
 
@@ -77,24 +77,35 @@ class _Held:
 async def _run(attempt: OpenAttempt, orders: Orders, outbox: Outbox[RawItem]) -> None:
     """Copy one attempt until its order is there, which ends it."""
     idle = attempt.candidate.timers.idle
-    await outbox.send(AttemptStarted(attempt.number, attempt.upstream, attempt.client_headers, idle, attempt.resumes))
+    await _send(AttemptStarted(attempt.number, attempt.upstream, attempt.client_headers, idle, attempt.resumes), outbox)
     fault = await _copy(attempt, orders, outbox)
     if not orders.pending:
-        await outbox.send(AttemptEnded(attempt.number, fault))
+        await _send(AttemptEnded(attempt.number, fault), outbox)
         await orders.wait()
 
 
 async def _copy(attempt: OpenAttempt, orders: Orders, outbox: Outbox[RawItem]) -> Fault | None:
     """Send the attempt's bytes on until its body ends, breaks, or has been read far enough beyond its early end."""
     surplus = 0
+
+    def take(data: bytes) -> bool:
+        nonlocal surplus
+        if not orders.pending:
+            return outbox.put(data)
+        surplus += len(data)
+        return surplus <= DRAIN_BYTES
+
     try:
         while data := await attempt.read():
-            if not orders.pending:
-                await outbox.send(data)
-                continue
-            surplus += len(data)
-            if surplus > DRAIN_BYTES:
-                return None
+            if not (take(data) and await attempt.pour(take)):
+                if surplus > DRAIN_BYTES:
+                    return None
+                await outbox.room()
     except UpstreamError as error:
         return attempt.fault(error)
     return None
+
+
+async def _send(item: RawItem, outbox: Outbox[RawItem]) -> None:
+    if not outbox.put(item):
+        await outbox.room()

@@ -163,16 +163,38 @@ class RelayProcessor:
             await self._start(ResponseHead(response.status, tuple(headers)), data, outlet)
             if shadow is not None and data:
                 shadow.take(data)
-            data = await self._next(attempt, idle) if data else b""
-            while data:
-                await outlet.write(data)
-                if shadow is not None:
-                    shadow.take(data)
-                self._tally.bytes_out += len(data)
-                data = await self._next(attempt, idle)
+            while data and (data := await self._next(attempt, idle)):
+                if not (self._take(data, outlet) and await self._pour(attempt, idle, outlet)):
+                    await outlet.flush()
         except UpstreamError as error:
             return attempt.fault(error)
         return None
+
+    def _take(self, data: bytes, outlet: Outlet) -> bool:
+        """Pass a piece on. Returns: whether the client took it whole; if not, the outlet has to be flushed before the next."""
+        whole = outlet.write_nowait(data)
+        if self._shadow is not None:
+            self._shadow.take(data)
+        self._tally.bytes_out += len(data)
+        return whole
+
+    async def _pour(self, attempt: OpenAttempt, idle: float, outlet: Outlet) -> bool:
+        """Pass on what comes for as long as nobody has to be waited for but the upstream; see OpenAttempt.pour()."""
+        came = trio.current_time()
+
+        def take(data: bytes) -> bool:
+            nonlocal came
+            came = trio.current_time()
+            return self._take(data, outlet)
+
+        while True:
+            # One scope for many pieces: the deadline is looked at again when it has passed.
+            with trio.CancelScope(deadline=came + idle):
+                return await attempt.pour(take)
+            if trio.current_time() >= came + idle:
+                if not attempt.response.has_come():
+                    raise UpstreamTimeout("timers.idle", idle)
+                came = trio.current_time()  # it was this process that stood still
 
     async def _next(self, attempt: OpenAttempt, idle: float) -> bytes:
         with trio.move_on_after(idle):

@@ -61,6 +61,15 @@ class StockReader:
                 return b""
         return data
 
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """See body_reader.Reader; httpx has no such thing, so that each piece is read by itself."""
+        del take
+        return True
+
+    def has_come(self) -> bool:
+        """Never known here."""
+        return False
+
     async def aclose(self) -> None:
         """Give the connection back to the pool if the body was read to its end, else close it. Does not wait for the peer."""
         # httpx and httpcore read through four nested async generators. One that is dropped while it is suspended is left to the

@@ -61,6 +61,8 @@ class _Reader(Protocol):
     @property
     def complete(self) -> bool: ...
     async def read(self) -> bytes: ...
+    async def pour(self, take: Callable[[bytes], bool]) -> bool: ...
+    def has_come(self) -> bool: ...
     async def aclose(self) -> None: ...
 
 
@@ -73,7 +75,7 @@ class UpstreamResponse:
       version: of HTTP, as a status line has it.
     """
 
-    __slots__ = ("_reader", "aclose", "headers", "read", "status", "version")
+    __slots__ = ("_reader", "aclose", "has_come", "headers", "pour", "read", "status", "version")
 
     def __init__(self, status: int, headers: Headers, reader: _Reader, version: str = "HTTP/1.1") -> None:
         self.status = status
@@ -83,6 +85,8 @@ class UpstreamResponse:
         #: The next piece of the body, b"" at its clean end. Raises UpstreamError: the connection broke, or the framing did.
         #: The reader's own, since it is awaited for every network read of every stream.
         self.read = reader.read
+        #: As body_reader.Reader has them.
+        self.pour, self.has_come = reader.pour, reader.has_come
         #: Give the connection back if the body's end is there, else close it. Does not wait for the peer.
         self.aclose = reader.aclose
 

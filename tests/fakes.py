@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import trio
 
@@ -231,6 +231,33 @@ class Gate:
     opened: trio.Event = field(default_factory=trio.Event)
 
 
+T = TypeVar("T")
+
+
+class ChannelOutbox(Generic[T]):
+    """An Outbox whose next stage is a channel: what that does not take at once is kept, and waited for in `room()`."""
+
+    def __init__(self, channel: trio.MemorySendChannel[T]) -> None:
+        self._channel = channel
+        self._kept: list[T] = []
+
+    def put(self, item: T) -> bool:
+        if not self._kept:
+            try:
+                self._channel.send_nowait(item)
+            except trio.WouldBlock:
+                pass
+            else:
+                return True
+        self._kept.append(item)
+        return False
+
+    async def room(self) -> None:
+        while self._kept:
+            await self._channel.send(self._kept[0])
+            del self._kept[0]
+
+
 Step = bytes | Silence | Wait | Gate | UpstreamError | Exception
 
 
@@ -252,25 +279,43 @@ class FakeResponse:
         return next((value.decode() for key, value in self.headers if key == name.encode()), "")
 
     async def read(self) -> bytes:
+        await self._waited()
+        if not self._steps:
+            self.complete = True
+            return b""
+        if isinstance(step := self._steps[0], Exception):
+            raise step
+        assert isinstance(step, bytes)
+        del self._steps[0]
+        return step
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        await self._waited()
+        while self._steps and isinstance(step := self._steps[0], bytes):
+            del self._steps[0]
+            if not take(step):
+                return False
+            await self._waited()
+        return True
+
+    def has_come(self) -> bool:
+        return bool(self._steps) and isinstance(self._steps[0], bytes)
+
+    async def _waited(self) -> None:
+        """Wait until there are bytes, a break or the end."""
         assert not self.closed, "read after it was closed"
         await trio.lowlevel.checkpoint()
         while self._steps:
-            step = self._steps[0]
-            match step:
-                case bytes():
-                    self._steps.pop(0)
-                    return step
+            match self._steps[0]:
                 case Wait(seconds=seconds):
                     await trio.sleep(seconds)
                 case Gate(opened=opened):
                     await opened.wait()
                 case Silence():
                     await trio.sleep_forever()
-                case Exception():
-                    raise step
-            self._steps.pop(0)
-        self.complete = True
-        return b""
+                case _:
+                    return
+            del self._steps[0]
 
     async def read_all(self, limit: int) -> bytes:
         body = b""

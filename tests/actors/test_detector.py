@@ -83,7 +83,8 @@ class Detecting:
     nursery: trio.Nursery
 
     async def send(self, item: Item) -> None:
-        await self.detector.send(item)
+        if not self.detector.put(item):
+            await self.detector.room()
 
     async def start(self, idle: float = math.inf) -> None:
         await self.send(AttemptStarted(1, "a", (), idle))

@@ -14,7 +14,7 @@ from actors.parser import Parser
 from actors.sansio.chunks import AttemptEnded, AttemptFailed, AttemptsExhausted, AttemptStarted, Done, Event, Malformed
 from actors.sansio.stream_machine import Item
 
-from ..fakes import DONE, content
+from ..fakes import DONE, ChannelOutbox, content
 
 if TYPE_CHECKING:
     from actors.reader import RawItem
@@ -25,9 +25,9 @@ START = AttemptStarted(1, "a", (), math.inf)
 
 async def parsed(*items: RawItem, max_event: int = 1 << 20) -> list[Item]:
     chunks, from_parser = trio.open_memory_channel[Item](math.inf)
-    parser = Parser(max_event, chunks)
+    parser = Parser(max_event, ChannelOutbox(chunks))
     for item in items:
-        await parser.send(item)
+        assert parser.put(item)
     chunks.close()
     return [item async for item in from_parser]
 
@@ -79,19 +79,24 @@ async def test_a_bug_in_the_next_stage_is_the_senders() -> None:
     chunks, from_parser = trio.open_memory_channel[Item](0)
     from_parser.close()
     with pytest.raises(trio.BrokenResourceError):
-        await Parser(100, chunks).send(DONE)
+        Parser(100, ChannelOutbox(chunks)).put(DONE)
 
 
-async def test_it_waits_for_the_next_stage_and_loses_nothing_when_that_is_cancelled() -> None:
+async def test_it_tells_that_the_next_stage_has_no_room_and_loses_nothing_when_the_wait_is_cancelled() -> None:
     chunks, from_parser = trio.open_memory_channel[Item](0)
-    parser = Parser(1000, chunks)
+    parser = Parser(1000, ChannelOutbox(chunks))
+    assert not parser.put(content("a") + content("b")[:30])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(parser.send, content("a") + content("b")[:30])
+        nursery.start_soon(parser.room)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
+    assert not parser.put(content("b")[30:])
+    taken: list[bytes] = []
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(parser.send, content("b")[30:])
-            batch = await from_parser.receive()
-    assert isinstance(batch, list)
-    assert [chunk.raw for chunk in batch] == [content("b")]  # what began before the wait is complete
+            nursery.start_soon(parser.room)
+            for _ in range(2):
+                batch = await from_parser.receive()
+                assert isinstance(batch, list)
+                taken += [chunk.raw for chunk in batch]
+    assert taken == [content("a"), content("b")]

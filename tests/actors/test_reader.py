@@ -18,7 +18,7 @@ from actors.reader import DRAIN_BYTES, RawItem, read_upstream
 from actors.sansio.chunks import AttemptEnded, AttemptFailed, AttemptsExhausted, AttemptStarted
 from actors.sansio.effects import Finish, Resume
 
-from ..fakes import DONE, FakeAttempts, FakeResponse, Silence, Wait
+from ..fakes import DONE, ChannelOutbox, FakeAttempts, FakeResponse, Silence, Wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,7 +54,7 @@ async def reading(attempts: FakeAttempts) -> AsyncIterator[Reading]:
             @nursery.start_soon
             async def read() -> None:
                 with send:
-                    await read_upstream(attempts.as_attempts, orders, send)
+                    await read_upstream(attempts.as_attempts, orders, ChannelOutbox(send))
 
             with receive:
                 yield Reading(orders, receive, nursery.cancel_scope)
@@ -192,7 +192,7 @@ async def test_its_consumer_leaves() -> None:
     send, receive = trio.open_memory_channel[RawItem](0)
     receive.close()
     with pytest.raises(trio.BrokenResourceError):
-        await read_upstream(attempts.as_attempts, Orders(), send)
+        await read_upstream(attempts.as_attempts, Orders(), ChannelOutbox(send))
     assert attempts.all_given_back()
     assert attempts.verdicts == ["given back"]
 

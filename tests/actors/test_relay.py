@@ -127,6 +127,15 @@ async def test_a_stream_may_not_be_silent_for_ever(script: list[Any], status: in
     assert outcome.fault.setting == "timers.idle"
 
 
+async def test_each_piece_ends_a_silence(autojump_clock: MockClock) -> None:
+    relay = Relay(FakeResponse(b"a", Wait(100.0), b"b", Wait(100.0), b"c", Silence()), idle=120.0)
+    began = trio.current_time()
+    outcome = await relay.run()
+    assert outcome.party is Party.UPSTREAM_SILENT
+    assert trio.current_time() - began == pytest.approx(320.0)
+    assert relay.outlet.body == b"abc"
+
+
 async def test_an_answer_that_is_not_streamed_may_be_silent_until_the_total(autojump_clock: MockClock) -> None:
     relay = Relay(FakeResponse(Wait(1000.0), b"answer"), idle=120.0, stream=False)
     assert (await relay.run()).end is End.DONE

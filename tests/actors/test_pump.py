@@ -1,0 +1,250 @@
+"""The pump: what a connection pours, who is woken when, and that nothing of one stream reaches another."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+import actors.connection
+from actors.body_reader import Reader
+from actors.connection import Connection
+from actors.connection_pool import ConnectionPool, PoolLimits
+from actors.errors import UpstreamDisconnected
+from actors.http1 import ResponseParser
+from actors.pump import pump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has epoll, and without it there is no pump")
+
+
+@contextmanager
+def connected() -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection and its peer."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    connection = Connection(ours)
+    with theirs:
+        try:
+            yield connection, theirs
+        finally:
+            connection.close()
+
+
+class Takes:
+    """Collects what it is handed; wants no more after so many."""
+
+    def __init__(self, wanted: int = 1_000_000) -> None:
+        self.data: list[bytes] = []
+        self.wanted = wanted
+        self.task: trio.lowlevel.Task | None = None
+
+    def __call__(self, data: bytes) -> bool:
+        self.data.append(data)
+        self.task = trio.lowlevel.current_task()
+        return bool(data) and len(self.data) < self.wanted
+
+
+async def test_what_comes_is_handed_over_in_another_task_until_it_is_enough() -> None:
+    with connected() as (connection, peer):
+        takes = Takes(wanted=2)
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def pour() -> None:
+                assert await connection.pour(takes) is False
+
+            await wait_all_tasks_blocked()
+            peer.sendall(b"one")
+            await wait_all_tasks_blocked()
+            assert takes.data == [b"one"]
+            peer.sendall(b"two")
+        assert takes.data == [b"one", b"two"]
+        assert takes.task is not trio.lowlevel.current_task()
+        peer.sendall(b"three")
+        assert await connection.receive() == b"three"
+
+
+async def test_the_peers_end_is_handed_over_and_a_reset_is_raised() -> None:
+    with connected() as (connection, peer):
+        peer.sendall(b"last")
+        peer.close()
+        takes = Takes()
+        await connection.pour(takes)
+        assert takes.data == [b"last", b""]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as ours:
+        ours.setblocking(False)
+        theirs, _ = listener.accept()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        with pytest.raises(UpstreamDisconnected, match="reset"):
+            await Connection(ours).pour(Takes())
+
+
+async def test_what_take_raises_is_raised_where_it_belongs_and_the_others_go_on() -> None:
+    class BugError(Exception):
+        pass
+
+    def fails(data: bytes) -> bool:
+        raise BugError
+
+    with connected() as (broken, first), connected() as (sound, second):
+        takes = Takes(wanted=2)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sound.pour, takes)
+            await wait_all_tasks_blocked()
+            first.sendall(b"x")
+            second.sendall(b"one")
+            with pytest.raises(BugError):
+                await broken.pour(fails)
+            await wait_all_tasks_blocked()
+            second.sendall(b"two")
+        assert takes.data == [b"one", b"two"]
+
+
+async def test_cancelled_it_has_handed_over_all_that_it_read() -> None:
+    with connected() as (connection, peer):
+        takes = Takes()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.pour, takes)
+            await wait_all_tasks_blocked()
+            peer.sendall(b"one")
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            peer.sendall(b"two")
+        assert takes.data == [b"one"]
+        assert await connection.receive() == b"two"
+        peer.sendall(b"three")
+        await connection.pour(takes := Takes(wanted=1))  # and it can begin again
+        assert takes.data == [b"three"]
+
+
+@pytest.mark.parametrize("wants_more", [True, False])
+async def test_what_it_hands_over_may_cancel_it(wants_more: bool) -> None:
+    with connected() as (connection, peer):
+        peer.sendall(b"one")
+        with trio.CancelScope() as scope:
+
+            def take(data: bytes) -> bool:
+                scope.cancel()
+                return wants_more
+
+            await connection.pour(take)
+        assert scope.cancelled_caught
+        peer.sendall(b"two")
+        assert await connection.receive() == b"two"
+
+
+async def test_a_connection_that_is_closed_meanwhile_breaks() -> None:
+    with connected() as (connection, _):
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def pour() -> None:
+                with pytest.raises(UpstreamDisconnected, match="closed on this side"):
+                    await connection.pour(Takes())
+
+            await wait_all_tasks_blocked()
+            connection.close()
+        with pytest.raises(UpstreamDisconnected, match="closed on this side"):
+            await connection.pour(Takes())
+
+
+async def test_one_may_end_another_that_is_ready_in_the_same_turn() -> None:
+    with connected() as (first, first_peer), connected() as (second, second_peer):
+        taken: list[str] = []
+
+        async def pour(name: str, own: Connection, other: Connection) -> None:
+            def take(data: bytes) -> bool:
+                taken.append(name)
+                other.close()
+                return False
+
+            try:
+                await own.pour(take)
+            except UpstreamDisconnected:
+                taken.append(f"{name} was closed")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pour, "first", first, second)
+            nursery.start_soon(pour, "second", second, first)
+            await wait_all_tasks_blocked()
+            first_peer.sendall(b"x")
+            second_peer.sendall(b"x")
+        assert taken in (["first", "second was closed"], ["second", "first was closed"])
+
+
+def test_each_run_of_trio_has_its_own() -> None:
+    async def once() -> object:
+        with connected() as (connection, peer):
+            peer.sendall(b"x")
+            await connection.pour(Takes(wanted=1))
+        assert pump() is pump()
+        return pump()
+
+    assert trio.run(once) is not trio.run(once)
+
+
+BODY = st.lists(st.binary(min_size=1, max_size=200), max_size=12)
+
+
+@given(
+    pieces=BODY, cuts=st.lists(st.integers(0, 5000), max_size=12), refusals=st.lists(st.integers(1, 3), max_size=8), with_pump=st.booleans()
+)
+def test_a_body_is_the_same_poured_or_read_however_it_is_cut(
+    pieces: list[bytes], cuts: list[int], refusals: list[int], with_pump: bool
+) -> None:
+    wire = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    edges = sorted({0, len(wire), *(cut % (len(wire) + 1) for cut in cuts)})
+    parts = [wire[a:b] for a, b in itertools.pairwise(edges)]
+
+    async def read() -> bytes:
+        with connected() as (connection, peer):
+            parser, pool = ResponseParser("POST"), ConnectionPool(PoolLimits())
+            parser.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            pool.add(connection)
+            reader = Reader(connection, parser, pool, sent=True)
+            got, patience = bytearray(), list(refusals)
+
+            def take(data: bytes) -> bool:
+                got.extend(data)
+                if not patience:
+                    return True
+                patience[0] -= 1
+                if patience[0]:
+                    return True
+                del patience[0]
+                return False
+
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def send() -> None:
+                    for part in parts:
+                        peer.sendall(part)
+                        await trio.lowlevel.checkpoint()
+
+                while data := await reader.read():
+                    got += data
+                    while not await reader.pour(take):
+                        pass
+            assert reader.complete
+            assert pool.statistics().idle == 1
+            return bytes(got)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not with_pump:
+            patch.setattr(actors.connection, "pump", lambda: None)
+        assert trio.run(read) == b"".join(pieces)
