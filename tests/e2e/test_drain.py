@@ -232,7 +232,7 @@ async def test_row_74_the_sockets_are_closed_when_the_start_fails(unused_port: i
     """What is wrong is found between binding and serving."""
     wrong = UpstreamSettings(base_url="http://127.0.0.1:9/v1", ca_file="/no/such/file.pem")
     settings = Settings(bind=f"127.0.0.1:{unused_port}", admin_bind="127.0.0.1:0", configured_upstreams={"main": wrong})
-    with pytest.RaisesGroup(FileNotFoundError):
+    with pytest.RaisesGroup(FileNotFoundError, flatten_subgroups=True):
         async with open_proxy(settings):
             raise AssertionError("it must not start")
     with socket.socket() as sock:
