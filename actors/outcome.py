@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .sansio.faults import Fault
@@ -48,6 +48,12 @@ class Party(StrEnum):
     PROXY = "P"
 
 
+class _Counts(Counter[Any]):
+    """A Counter that is made ten times as fast, as long as it is made empty: each request has eight, most of which stay so."""
+
+    __init__ = dict.__init__
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts of one request. Times are of the monotonic clock, in seconds; None means it never happened."""
@@ -68,15 +74,15 @@ class Tally:
     keepalives: int = 0
     done_added: bool = False  # the upstream forgot its [DONE]
     replayed: int = 0  # attempts whose reasoning was swallowed
-    resumes: Counter[tuple[str, str]] = field(default_factory=Counter)  # attempts to take up output: (strategy, result)
-    repairs: Counter[str] = field(default_factory=Counter)  # by stutter shape: A1, B1, ...
-    refused: Counter[str] = field(default_factory=Counter)  # repairs that were thought of and not proven, by shape
-    loops: Counter[str] = field(default_factory=Counter)  # attempts whose model repeated itself, by loop_guard.action
-    flushes: Counter[str] = field(default_factory=Counter)  # by SmartBuffer policy: size, age, pattern, confidence
-    transitions: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (from, event, to)
-    hedges: Counter[str] = field(default_factory=Counter)  # second upstreams asked beside a silent one, by what came of it
+    resumes: Counter[tuple[str, str]] = field(default_factory=_Counts)  # attempts to take up output: (strategy, result)
+    repairs: Counter[str] = field(default_factory=_Counts)  # by stutter shape: A1, B1, ...
+    refused: Counter[str] = field(default_factory=_Counts)  # repairs that were thought of and not proven, by shape
+    loops: Counter[str] = field(default_factory=_Counts)  # attempts whose model repeated itself, by loop_guard.action
+    flushes: Counter[str] = field(default_factory=_Counts)  # by SmartBuffer policy: size, age, pattern, confidence
+    transitions: Counter[tuple[str, str, str]] = field(default_factory=_Counts)  # (from, event, to)
+    hedges: Counter[str] = field(default_factory=_Counts)  # second upstreams asked beside a silent one, by what came of it
     story: list[tuple[float, str, str]] = field(default_factory=list)  # what happened to it: when (monotonic), which kind of thing, words
-    faults: Counter[tuple[str, str]] = field(default_factory=Counter)  # (upstream, FaultKind value), the last one included
+    faults: Counter[tuple[str, str]] = field(default_factory=_Counts)  # (upstream, FaultKind value), the last one included
 
     def tell(self, now: float, kind: str, words: str) -> None:
         """Something happened that an operator may want to see; what happens with every event is no such thing.

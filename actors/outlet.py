@@ -38,8 +38,8 @@ class Outlet(Protocol):
           ClientStalled: the client took nothing for `timers.client_stall`.
         """
 
-    def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
-        """`start` as far as that needs no waiting.
+    def start_nowait(self, head: ResponseHead, data: bytes, *, ends: bool = False) -> bool:
+        """`start` as far as that needs no waiting; with `ends` also `finish`, so that all of a short answer is one write.
 
         Returns:
           All of it is on its way. If not, the outlet keeps the rest, and `flush()` comes next.

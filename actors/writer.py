@@ -153,11 +153,7 @@ class Writer:
     def _put_nowait(self, effects: Effects) -> bool:
         """Write it all, if it is one write and not too much. False: nothing was written."""
         frames, end = effects.frames, effects.end
-        if (
-            (effects.head is not None and end is not None)
-            or isinstance(end, Failed)
-            or (len(frames) > 1 and sum(map(len, frames)) > _PIECE)
-        ):
+        if isinstance(end, Failed) or (len(frames) > 1 and sum(map(len, frames)) > _PIECE):
             return False
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         if len(data) > _PIECE:
@@ -186,7 +182,7 @@ class Writer:
 
     def _write_nowait(self, head: Head | None, data: bytes, end: Complete | None) -> bool:
         if head is not None:
-            whole = self._outlet.start_nowait(self._headers.stream(head), data)
+            whole = self._outlet.start_nowait(self._headers.stream(head), data, ends=end is not None)
             self._written.status = 200
             return whole
         if end is not None:

@@ -195,11 +195,12 @@ class Metrics:
             self._cancel.observe(outcome.cancel_latency)
         if tally.holds:
             self._hold_time.observe(tally.longest_hold)
+            self._holds.add(tally.holds)
         self._chunks.add(tally.events)
         self._bytes.add(tally.bytes_in, "in")
         self._bytes.add(tally.bytes_out, "out")
-        self._holds.add(tally.holds)
-        self._skipped.add(tally.skipped)
+        if tally.skipped:
+            self._skipped.add(tally.skipped)
         if tally.retries:
             self._retries.add(tally.retries, self._upstream(outcome.upstream))
         if tally.done_added:

@@ -57,9 +57,9 @@ class PlainOutlet:
         await self._send({"type": "http.response.start", "status": head.status, "headers": head.headers})
         await self.write(data)
 
-    def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
+    def start_nowait(self, head: ResponseHead, data: bytes, *, ends: bool = False) -> bool:
         _run_at_once(self._send({"type": "http.response.start", "status": head.status, "headers": head.headers}))
-        return self.write_nowait(data)
+        return self.finish_nowait(data) if ends else self.write_nowait(data)
 
     async def write(self, data: bytes) -> None:
         try:
@@ -149,12 +149,13 @@ class AsgiOutlet:
         self.start_nowait(head, data)
         await self.flush()
 
-    def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
+    def start_nowait(self, head: ResponseHead, data: bytes, *, ends: bool = False) -> bool:
         # Two messages, of which only one could be handed over at once. The second also of no bytes: a server may keep the head until then.
         self._kept = [
             {"type": "http.response.start", "status": head.status, "headers": list(head.headers)},
-            {"type": "http.response.body", "body": data, "more_body": True},
+            {"type": "http.response.body", "body": data, "more_body": not ends},
         ]
+        self.ending = ends
         return False
 
     async def write(self, data: bytes) -> None:

@@ -131,7 +131,8 @@ class Rollout:
         if outcome.fault is not None:
             record.faults[outcome.fault.kind.value] += 1
         tally = outcome.tally
-        record.repairs.update(tally.repairs)
+        if tally.repairs:
+            record.repairs.update(tally.repairs)
         if tally.first_token is not None:
             record.first_token.append(tally.first_token - tally.started)
         if tally.holds:

@@ -146,10 +146,12 @@ class FakeOutlet:
         self._note(data)
         return True
 
-    def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
+    def start_nowait(self, head: ResponseHead, data: bytes, *, ends: bool = False) -> bool:
         assert self.head is None, "a second response head"
         self._check(b"")
         self.head = head
+        if ends:
+            return self.finish_nowait(data)
         return not data or self.write_nowait(data)
 
     def finish_nowait(self, data: bytes) -> bool:

@@ -440,9 +440,10 @@ class StreamMachine:
     def _close_buffer(self, now: float) -> None:
         if self._buffer is not None:
             self._buffer.close(now)
-            self._tally.flushes.update(self._buffer.flushes)
-            self._tally.repairs.update(self._buffer.repairs)
-            self._tally.refused.update(self._buffer.refused)
+            tally, buffer = self._tally, self._buffer
+            for total, counted in ((tally.flushes, buffer.flushes), (tally.repairs, buffer.repairs), (tally.refused, buffer.refused)):
+                if counted:
+                    total.update(counted)
             self._buffer = None
 
     def _advance(self, event: st.StreamEvent, now: float) -> None:

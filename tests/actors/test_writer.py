@@ -284,8 +284,8 @@ async def test_the_first_bytes_leave_with_the_head_and_the_last_with_the_end(aut
     calls: list[tuple[str, bytes]] = []
 
     class Noting(FakeOutlet):
-        def start_nowait(self, head: ResponseHead, data: bytes) -> bool:
-            calls.append(("start", data))
+        def start_nowait(self, head: ResponseHead, data: bytes, *, ends: bool = False) -> bool:
+            calls.append(("start and finish" if ends else "start", data))
             return True
 
         def write_nowait(self, data: bytes) -> bool:
@@ -298,6 +298,9 @@ async def test_the_first_bytes_leave_with_the_head_and_the_last_with_the_end(aut
 
     await Writing(Noting()).run(START, Effects(frames=[HELLO]), Effects(frames=[DONE], end=Complete()))
     assert calls == [("start", HELLO), ("write", HELLO), ("finish", DONE)]
+    calls.clear()
+    await Writing(Noting()).run(Effects(head=Head(), frames=[HELLO, DONE], end=Complete()))
+    assert calls == [("start and finish", HELLO + DONE)]
 
 
 async def test_what_a_slow_client_left_of_the_end_is_waited_for() -> None:

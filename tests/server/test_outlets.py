@@ -107,6 +107,18 @@ async def test_the_first_bytes_and_the_last_may_come_with_head_and_end(way: str)
         assert await body_of(client) == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
 
+@pytest.mark.parametrize("size", [0, 3, 10_000_000])
+async def test_a_whole_answer_may_leave_in_one_write(way: str, size: int) -> None:
+    async def script(outlet: Outlet) -> None:
+        if not outlet.start_nowait(HEAD, b"x" * size, ends=True):
+            await outlet.flush()
+
+    async with answered_by(script, way, stall=5.0) as client:
+        body = await body_of(client)
+    assert body.endswith(b"0\r\n\r\n")
+    assert body.count(b"x") == size
+
+
 async def test_what_the_socket_takes_at_once_needs_no_waiting() -> None:
     async def script(outlet: Outlet) -> None:
         await outlet.start(HEAD)
