@@ -269,6 +269,8 @@ async def test_no_permit_is_lost_when_2400_callers_are_cancelled_at_the_worst_mo
             with scope:
                 for _ in range(steps):
                     await trio.lowlevel.checkpoint()
+                if random.randrange(2):
+                    breaker.attempt_made()  # the body has something to do: the question is a message, and not a call
                 answer = await breaker.acquire("a")
                 outcomes["permit" if isinstance(answer, Permit) else "refusal"] += 1
                 if isinstance(answer, Permit):
@@ -300,11 +302,49 @@ async def test_24_a_probe_whose_caller_leaves_before_the_answer_frees_its_place(
     async with breaker_of() as breaker:
         await attempts(breaker, *[Verdict.FAILURE] * 5)
         await trio.sleep(5.0)
+
+        async def ask() -> None:
+            breaker.attempt_made()  # the body has something to do
+            await breaker.acquire("a")
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(breaker.acquire, "a")
+            nursery.start_soon(ask)
             await trio.lowlevel.checkpoint()  # its question is in the mailbox, the answer on its way
             nursery.cancel_scope.cancel()
         assert (await permit_of(breaker)).probe
+
+
+async def test_a_caller_who_is_cancelled_already_gets_no_permit() -> None:
+    async with breaker_of() as breaker:
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await breaker.acquire("a")
+        assert scope.cancelled_caught
+        assert (circuit(breaker).permits_out, breaker.statistics().failed_open) == (0, 0)
+
+
+async def test_a_body_that_rests_is_asked_and_told_without_a_turn_of_its_task() -> None:
+    async with breaker_of(BreakerPolicy(consecutive_failures=1)) as breaker:
+        await trio.testing.wait_all_tasks_blocked()
+        permit = await permit_of(breaker)
+        assert circuit(breaker).permits_out == 1
+        permit.started()
+        permit.ended(Verdict.FAILURE)
+        assert circuit(breaker).state == "open"
+        assert isinstance(await breaker.acquire("a"), Refusal)
+
+
+async def test_what_is_told_behind_a_message_is_heard_behind_it() -> None:
+    async with breaker_of(BreakerPolicy(consecutive_failures=1)) as breaker:
+        permit = await permit_of(breaker)
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(breaker.force, "a", "metrics_only")
+            await trio.lowlevel.checkpoint()  # the order lies in the mailbox
+            permit.ended(Verdict.FAILURE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (circuit(breaker).state, circuit(breaker).calls) == ("metrics_only", 0)  # the permit was one of before
 
 
 # ---- it fails ---------------------------------------------------------------------------------------------------------
@@ -355,6 +395,22 @@ async def test_the_caller_at_whose_question_the_body_fails_is_let_through_at_onc
         await trio.testing.wait_all_tasks_blocked()
         assert breaker.statistics().restarts == 1
         assert (circuit(breaker).state, circuit(breaker).permits_out) == ("closed", 0)
+
+
+async def test_a_body_that_fails_while_it_is_asked_lets_the_caller_through_and_starts_again(mock_clock: trio.testing.MockClock) -> None:
+    jitters = [0.5]  # the second time that one is wanted there is none
+    policy = BreakerPolicy(consecutive_failures=1, open_base=5.0, half_open_max=30.0)
+    async with breaker_of(policy, random=jitters.pop) as breaker:
+        await attempts(breaker, Verdict.FAILURE)
+        mock_clock.jump(10.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await permit_of(breaker)).probe
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(40.0)
+        assert (await permit_of(breaker)).failed_open  # the probe is overdue: it would open again
+        await trio.testing.wait_all_tasks_blocked()
+        assert (breaker.statistics().restarts, breaker.statistics().failed_open) == (1, 1)
+        assert not (await permit_of(breaker)).failed_open
 
 
 async def test_an_order_at_which_the_body_fails_is_answered() -> None:
