@@ -248,13 +248,13 @@ async def open_proxy(
 
     with _listening(settings, listener) as (main_socket, admin_socket), _recording(settings, worker) as recorder:
         async with (
-            open_alarms() as alarms,
             open_circuit_breaker(
                 settings.breaker_policies(), random=random, budget=settings.retry_budget(), on_transition=on_transition
             ) as breaker,
             open_upstream_client(upstreams) as client,
             _running_beside(client, metrics, board) as watch,
             _tracing(settings) as tracing,
+            open_alarms() as alarms,
         ):
             services = Services(
                 settings,
