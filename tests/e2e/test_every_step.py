@@ -20,11 +20,12 @@ import trio.testing
 
 from server.settings import AdmissionSettings, RecorderSettings, RouteSettings, StreamingSettings, UpstreamRef
 
+from .http2_front import Http2Front, http2_front
 from .raw_client import CLIENT_KEY, Answer
 from .running_proxy import PLAIN, eventually, running_proxy, settings_for, upstream_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from server.settings import Settings
@@ -289,14 +290,10 @@ class Cutter:
         return {name: count for name, count in found.items() if count}
 
 
-@pytest.mark.parametrize(("way", "cut", "plain"), CASES)
-async def test_whatever_step_it_is_cut_off_at_nothing_is_left_over(
-    way: Way, cut: Cut, plain: bool, simulator: Simulator, tmp_path: Path, log: LogTap
-) -> None:
-    PLAIN.set(plain)
+async def cut_off_at_every_step(settings: Settings, way: Way, cut: Cut, simulator: Simulator, log: LogTap) -> None:
     steps = Steps()
     async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(running_proxy(way.configured(simulator, tmp_path), simulator))
+        proxy = await stack.enter_async_context(running_proxy(settings, simulator))
         cutter = Cutter(proxy, way, cut, log, simulator)
         trio.lowlevel.add_instrument(steps)
         stack.callback(trio.lowlevel.remove_instrument, steps)
@@ -308,3 +305,24 @@ async def test_whatever_step_it_is_cut_off_at_nothing_is_left_over(
         assert len(log.requests()) <= cutter.counted() <= at
         if not way.trickles:  # a client that left before all of its request was there is counted all the same
             assert len(log.requests()) == cutter.counted()
+
+
+@pytest.mark.parametrize(("way", "cut", "plain"), CASES)
+async def test_whatever_step_it_is_cut_off_at_nothing_is_left_over(
+    way: Way, cut: Cut, plain: bool, simulator: Simulator, tmp_path: Path, log: LogTap
+) -> None:
+    PLAIN.set(plain)
+    await cut_off_at_every_step(way.configured(simulator, tmp_path), way, cut, simulator, log)
+
+
+@pytest.fixture
+async def front(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Http2Front]:
+    async with http2_front(simulator.base_url, tmp_path, ("h2", "http/1.1")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("http2", [False, True])
+@pytest.mark.parametrize("cut", ["fin", "cancel"])
+async def test_the_same_over_tls(cut: Cut, http2: bool, front: Http2Front, simulator: Simulator, tmp_path: Path, log: LogTap) -> None:
+    way = Way(upstream={"base_url": front.base_url, "ca_file": front.ca_file, "http2": http2})
+    await cut_off_at_every_step(way.configured(simulator, tmp_path), way, cut, simulator, log)
