@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from server.log import close_logging, configure_logging
 from server.simulator import Simulator, open_simulator
 
+from ..free_ports import free_port
 from .raw_client import CLIENT_KEY, UPSTREAM_KEY, RawClient
 from .running_proxy import PLAIN, LogTap, RunningProxy, running_proxy, settings_for
 
@@ -82,11 +83,7 @@ def direct(simulator: Simulator) -> RawClient:
 @pytest.fixture
 def unused_port() -> int:
     """A port of 127.0.0.1 on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    assert isinstance(port, int)
-    return port
+    return free_port()
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from ..free_ports import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = ROOT / "docs" / "tutorial.md"
@@ -34,20 +35,9 @@ def commands() -> list[tuple[str, list[str]]]:
     return found
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
-
-
 @pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="the tutorial needs curl and bash")
 def test_every_command_prints_what_the_page_says(tmp_path: Path) -> None:
-    ports = dict(zip(_PORTS, map(str, free_ports(len(_PORTS))), strict=True))
+    ports = {port: str(free_port()) for port in _PORTS}
     script = [f'evenflow() {{ "{sys.executable}" -m server "$@"; }}']
     for command, _ in commands():
         # What a server says about itself while others run is for whoever sits there.
