@@ -10,9 +10,10 @@ clients take for line ends (U+2028) stay out of the stream.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -21,7 +22,7 @@ from .event_json import has_text, read_json
 from .sse_blocks import replace_data
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .chunks import Delta, Event
     from .told_once import RepeatedLabel
@@ -33,7 +34,9 @@ _ENTRY: Final = re.compile(rb"[\s,]*+(?:(%b)\s*+:\s*+)?(%b|[^\s,\[\]{}\"]++|[\[{
 _NESTING: Final = re.compile(rb"%b|[\[\]{}]" % _STRING, re.DOTALL)
 
 #: An edit: the bytes from start to end become others.
-_Edit = tuple[int, int, bytes]
+_Edit: TypeAlias = tuple[int, int, bytes]
+#: `_items` of one event's data, by where they begin. Each is looked for once: one event may have thousands of texts.
+_Items: TypeAlias = "Callable[[int], list[_Item]]"
 
 
 class _Item(msgspec.Struct, frozen=True, gc=False):
@@ -68,19 +71,20 @@ def rewrite(
     """
     data = event.data
     edits: list[_Edit] = []
-    top = _items(data, data.index(b"{"))
-    choices = _items(data, _last(top, "choices").value) if texts or drop_role or labels else []
+    items: _Items = functools.cache(functools.partial(_items, data))
+    top = items(data.index(b"{"))
+    choices = items(_last(top, "choices").value) if texts or drop_role or labels else []
     for number, text in texts.items():
-        item = _find(data, choices, event.deltas[number])
+        item = _find(items, choices, event.deltas[number])
         edits.append((item.value, item.end, json.dumps(text).encode()))
     if drop_role:
         for choice in choices:
-            delta = next((item for item in reversed(_items(data, choice.value)) if item.key == "delta"), None)
-            edits += _drop(_items(data, delta.value), "role") if delta else []
+            delta = next((item for item in reversed(items(choice.value)) if item.key == "delta"), None)
+            edits += _drop(items(delta.value), "role") if delta else []
     for label in labels:
-        call = _find_call(data, choices, label.call.position, label.call.call_position)
+        call = _find_call(items, choices, label.call.position, label.call.call_position)
         edits += _drop(call, "id") if label.id else []
-        edits += _drop(_items(data, _last(call, "function").value), "name") if label.name else []
+        edits += _drop(items(_last(call, "function").value), "name") if label.name else []
     for name, value in (envelope or {}).items():
         edits += [(item.value, item.end, json.dumps(value).encode()) for item in top if item.key == name and data[item.value] not in b"{["]
     changed = _apply(data, edits)
@@ -102,25 +106,25 @@ def _apply(data: bytes, edits: list[_Edit]) -> bytes:
     return b"".join((*pieces, data[position:]))
 
 
-def _find(data: bytes, choices: list[_Item], delta: Delta) -> _Item:
-    choice = _items(data, choices[delta.position].value)
+def _find(items: _Items, choices: list[_Item], delta: Delta) -> _Item:
+    choice = items(choices[delta.position].value)
     if delta.field is Field.TEXT:
         return _last(choice, "text")
-    members = _items(data, _last(choice, "delta").value)
+    members = items(_last(choice, "delta").value)
     match delta.field:
         case Field.FUNCTION_ARGUMENTS:
-            return _last(_items(data, _last(members, "function_call").value), "arguments")
+            return _last(items(_last(members, "function_call").value), "arguments")
         case Field.TOOL_ARGUMENTS:
-            call = _find_call(data, choices, delta.position, delta.call_position)
-            return _last(_items(data, _last(call, "function").value), "arguments")
+            call = _find_call(items, choices, delta.position, delta.call_position)
+            return _last(items(_last(call, "function").value), "arguments")
         case _:
             return _last(members, delta.field)
 
 
-def _find_call(data: bytes, choices: list[_Item], position: int, call_position: int) -> list[_Item]:
+def _find_call(items: _Items, choices: list[_Item], position: int, call_position: int) -> list[_Item]:
     """The members of one entry of `tool_calls`."""
-    delta = _items(data, _last(_items(data, choices[position].value), "delta").value)
-    return _items(data, _items(data, _last(delta, "tool_calls").value)[call_position].value)
+    delta = items(_last(items(choices[position].value), "delta").value)
+    return items(items(_last(delta, "tool_calls").value)[call_position].value)
 
 
 def _drop(members: list[_Item], key: str) -> list[_Edit]:

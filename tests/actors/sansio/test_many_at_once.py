@@ -72,6 +72,8 @@ SHAPES: Final[dict[str, Callable[[int], Blocks]]] = {
         block(say(range(n), logprobs=rate(-0.5))),
     ],
     "each after the event of all": lambda n: [block(say(range(n))), *(block(say(range(number, number + 1))) for number in range(n))],
+    "fragments of one call that are dropped": lambda n: [block(calls(*[{"index": 0, "function": {"arguments": "{}"}}] * n))],
+    "fragments that name their call again": lambda n: [block(calls(*[call(0)] * n))] * 2,
     "told again under a new id": lambda n: [
         *[block(say(range(n), text)) for text in "abcde"],
         *[block(say(range(n), text), id="c2") for text in "abxyz"],
