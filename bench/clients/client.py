@@ -98,11 +98,6 @@ class Client:
     own: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def specification(self) -> str:
-        """All that is installed, in one line."""
-        return " ".join(self.packages)
-
-    @property
     def version(self) -> str:
         """Of the client itself."""
         return self.packages[0].replace("==", "@").rpartition("@")[2]
