@@ -201,10 +201,15 @@ class Workers:
         """Run one process after the other in a worker's place; returns what the last one ended with."""
         restarts = Restarts()
         while True:
-            code = await self._run_one(worker)
+            try:
+                process, channel = await _start(worker)
+            except OSError as exc:  # no descriptor or no memory is left; that passes, and the other workers serve meanwhile
+                code, reason = 1, f"no process: {exc.strerror}"
+            else:
+                code = await self._run_one(worker, process, channel)
+                reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             if self.stopping.is_set():
                 return code
-            reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             delay = restarts.ended(trio.current_time()) if worker.number in self._served else None
             log_worker_ended(worker.number, worker.pid or 0, reason, delay)
             if delay is None:
@@ -218,20 +223,9 @@ class Workers:
             if self.stopping.is_set():
                 return 0
 
-    async def _run_one(self, worker: Worker) -> int:
-        """Start a process, listen to it, and wait for its end; returns its exit code."""
-        ours, theirs = socket.socketpair()
-        with theirs, worker.listener.dup() as listener:  # a copy, since stop() may close the other meanwhile
-            given = (worker.number, theirs.fileno(), listener.fileno())
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-P", "-c", _PROGRAM, _PACKAGES, *map(str, given), f"evenflow-worker-{worker.number}"],
-                stdin=subprocess.DEVNULL,
-                pass_fds=given[1:],
-                # A group of its own: Ctrl-C in a terminal reaches the supervisor alone.
-                process_group=0,
-            )
-        worker.pid = process.pid
-        worker.channel = channel = WorkerChannel[ToWorker, ToSupervisor](ours, ToSupervisor)
+    async def _run_one(self, worker: Worker, process: trio.Process, channel: WorkerChannel[ToWorker, ToSupervisor]) -> int:
+        """Listen to a process and wait for its end; returns its exit code."""
+        worker.pid, worker.channel = process.pid, channel
         channel.tell(Begin(self.settings))
         if self.stopping.is_set():
             channel.tell(Stop("stopping"))
@@ -271,6 +265,29 @@ class Workers:
         await self.stopping.wait()
         await trio.sleep(longest_end(self.settings) + _MARGIN)
         process.kill()
+
+
+async def _start(worker: Worker) -> tuple[trio.Process, WorkerChannel[ToWorker, ToSupervisor]]:
+    """Start a process in a worker's place.
+
+    Raises:
+      OSError: the system gives none.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs, worker.listener.dup() as listener:  # a copy, since stop() may close the other meanwhile
+            given = (worker.number, theirs.fileno(), listener.fileno())
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-P", "-c", _PROGRAM, _PACKAGES, *map(str, given), f"evenflow-worker-{worker.number}"],
+                stdin=subprocess.DEVNULL,
+                pass_fds=given[1:],
+                # A group of its own: Ctrl-C in a terminal reaches the supervisor alone.
+                process_group=0,
+            )
+        return process, WorkerChannel[ToWorker, ToSupervisor](ours, ToSupervisor)
+    except BaseException:
+        ours.close()
+        raise
 
 
 async def serve_with_workers(settings: Settings, load: Callable[[], Loaded]) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
+import sys
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import ANY
@@ -252,6 +254,22 @@ async def test_a_worker_that_is_killed_is_started_again_and_no_other_request_not
         counted = text_string_to_metric_families((await workers.admin.get("/metrics")).body.decode())
         samples = {family.name: [sample.value for sample in family.samples] for family in counted}
         assert samples["evenflow_worker_restarts"] == [1.0, 0.0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody can change another process's limits")
+async def test_a_worker_that_the_system_has_no_descriptor_for_is_started_when_it_has(simulator: Simulator, tmp_path: Path) -> None:
+    async with crew(simulator, tmp_path) as workers:
+        supervisor = workers.running.process.pid
+        before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        victim = (await workers.status())[0]
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, before[1]))
+        os.kill(victim["pid"], signal.SIGKILL)
+        line = json.loads((await workers.running.until_logged('.*"no process: .*'))[0])
+        assert (line["worker"], line["reason"], line["restart_in"]) == (1, "no process: Too many open files", 0.5)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
+        rows = await workers.until_all_serve()
+        assert rows[0]["pid"] != victim["pid"]
+        assert (await workers.client.ask("ok")).done
 
 
 async def test_workers_that_cannot_start_end_it_with_one_line(simulator: Simulator, tmp_path: Path) -> None:
