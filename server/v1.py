@@ -38,7 +38,7 @@ from .bookkeeping import TRACE_CONTEXT, open_booking
 from .buffers import guard_factory
 from .flights import RecordedMachine
 from .hops import CODE, MOST, TOO_MANY, hops_of, next_hop
-from .outlets import is_whole, run_processor
+from .outlets import exchange_of, is_whole, run_processor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -91,7 +91,9 @@ class V1:
             await self._answer(scope, receive, send, visit)
 
     async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send, visit: Visit) -> None:
-        headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
+        headers = scope["headers"]
+        if exchange_of(scope) is None:  # else they are as we want them
+            headers = [(bytes(name).lower(), bytes(value)) for name, value in headers]
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         path = scope["path"].rstrip("/") if scope["path"] != "/v1/" else scope["path"]
         request_id = _request_id(text.get("x-request-id", ""))
@@ -297,17 +299,15 @@ async def _read_body(receive: Receive, headers: dict[str, str], settings: Settin
     """The request's body. `whole`: it is here already, as with most requests; then nothing waits, and no deadline is needed."""
     limit, edge = settings.max_request_body, settings.edge
     close = ((b"connection", b"close"),)
-    too_large = Refusal(413, f"the request body is larger than max_request_body = {limit} bytes", "request_too_large", headers=close)
     announced = headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:
-        raise too_large
+        raise _too_large(limit, close)
     parts, size, more = [], 0, True
     held = int(announced) if announced.isdigit() else 0
     if (busy := visit.look_in() or visit.hold_bytes(held)) is not None:
         raise _busy(busy, close)
     start = trio.current_time()
-    waiting = trio.CancelScope(deadline=start + edge.body_timeout)
-    with nullcontext() if whole else waiting:
+    with nullcontext() if whole else trio.CancelScope(deadline=start + edge.body_timeout) as waiting:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -315,19 +315,23 @@ async def _read_body(receive: Receive, headers: dict[str, str], settings: Settin
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise too_large
+                raise _too_large(limit, close)
             if size > held:
                 if (busy := visit.hold_bytes(size - held)) is not None:
                     raise _busy(busy, close)
                 held = size
             parts.append(part)
             more = message.get("more_body", False)
-            if more:
+            if more and waiting is not None:
                 waiting.deadline = edge.body_timeout + min(trio.current_time(), start + size / edge.body_min_rate)
-    if waiting.cancelled_caught:
+    if waiting is not None and waiting.cancelled_caught:
         told = f"the request body stalled for edge.body_timeout = {edge.body_timeout:g} s, or came slower than edge.body_min_rate"
         raise Refusal(408, told, "request_timeout", headers=close)
     return b"".join(parts)
+
+
+def _too_large(limit: int, headers: tuple[tuple[bytes, bytes], ...]) -> Refusal:
+    return Refusal(413, f"the request body is larger than max_request_body = {limit} bytes", "request_too_large", headers=headers)
 
 
 def _facts(body: bytes, headers: dict[str, str], path: str) -> RequestFacts:
