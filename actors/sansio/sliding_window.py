@@ -41,13 +41,15 @@ class SlidingWindow:
     def advance(self, now: float) -> None:
         """Forget what has left the window. A clock that stands still or steps back changes nothing."""
         newest = int(now // self._width)
+        if newest <= self._head:
+            return
         # After an idle time longer than the window every bucket is cleared once, however long the idle time was.
         for number in range(max(self._head + 1, newest - self._buckets + 1), newest + 1):
             bucket = self._ring[number % self._buckets]
             for kind, count in enumerate(bucket):
                 self._totals[kind] -= count
                 bucket[kind] = 0
-        self._head = max(self._head, newest)
+        self._head = newest
 
     def record(self, kind: int, now: float) -> None:
         """Count one entry."""
