@@ -181,14 +181,24 @@ class UpstreamClient:
         if body or request.method == "POST":
             headers.append((b"content-length", b"%d" % len(body)))
         connect = candidate.timers.connect
-        extensions = {"timeout": {"connect": None if connect == math.inf else connect}, "connected": connected}
-        outgoing = httpx.Request(request.method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
-        response = await self._transports[upstream.name].handle_async_request(outgoing)
-        version = response.extensions["http_version"].decode("ascii")
+        transport = self._transports[upstream.name]
+        if isinstance(transport, Transport):
+            status, answered, reader, version = await transport.ask(
+                request.method, url, headers, body, connect=connect, connected=connected
+            )
+        else:
+            extensions = {"timeout": {"connect": None if connect == math.inf else connect}, "connected": connected}
+            outgoing = httpx.Request(request.method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
+            response = await transport.handle_async_request(outgoing)
+            answered = [(name.lower(), value) for name, value in response.headers.raw]
+            status, reader, version = (
+                response.status_code,
+                response.extensions["reader"],
+                response.extensions["http_version"].decode("ascii"),
+            )
         if upstream.http2 and version != "HTTP/2" and self._is_news("version", upstream.name):
             _log.warning("upstream '%s' was asked for HTTP/2 and speaks HTTP/1.1; it is used so, this is said once", upstream.name)
-        lowered = [(name.lower(), value) for name, value in response.headers.raw]
-        return UpstreamResponse(response.status_code, lowered, response.extensions["reader"], version)
+        return UpstreamResponse(status, answered, reader, version)
 
     def mislabelled(self, upstream: str, content_type: str, stream: bool) -> None:
         """An upstream's answer is none of what its content type says. It is served, and told once: the next ones are like it."""
