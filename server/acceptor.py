@@ -107,14 +107,22 @@ class Doorkeeper:
         finally:
             self._take_reserve()
 
-    async def turn_away(self, sock: socket.socket, what: str) -> None:
-        """Answer a connection that was accepted and cannot be served, let its client finish, and close it."""
+    def turn_away(self, sock: socket.socket, what: str, nursery: trio.Nursery) -> None:
+        """Answer a connection that was accepted and cannot be served, and close it.
+
+        Args:
+          nursery: for the task that lets its client finish first, if there are not too many of those: until a task has its turn its
+            connection holds a descriptor, and a crowd of them takes those that streams need for their upstreams.
+        """
         self.note(what)
-        if self._parting >= _PARTING:
-            with sock:
-                _answer(sock)
+        if self._parting < _PARTING:
+            self._parting += 1
+            nursery.start_soon(self._part, sock)
             return
-        self._parting += 1
+        with sock:
+            _answer(sock)
+
+    async def _part(self, sock: socket.socket) -> None:
         try:
             async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as stream:
                 with trio.move_on_after(_LISTENS):

@@ -65,7 +65,7 @@ async def open_edge(
 
     def welcome(sock: socket.socket, peer: Any) -> None:
         if len(connections) >= most:
-            running.start_soon(doorkeeper.turn_away, sock, f"{len(connections)} connections are served, and open files are limited")
+            doorkeeper.turn_away(sock, f"{len(connections)} connections are served, and open files are limited", running)
             return
         connection = Connection(sock, peer, serving)
         connections.add(connection)

@@ -68,6 +68,24 @@ async def test_row_56_a_process_with_few_descriptors_serves_what_it_can_and_reco
         assert running.err.count("turned away") == 1
 
 
+async def test_row_56_a_crowd_that_is_turned_away_takes_no_descriptors_from_streams() -> None:
+    pairs = [socket.socketpair() for _ in range(16)]  # accepted in one pass of the loop, before any task has its turn
+    with socket.socket() as listener:
+        doorkeeper = Doorkeeper(listener, lambda: None)
+        async with trio.open_nursery() as nursery:
+            for ours, theirs in pairs:
+                theirs.sendall(b"POST / HTTP/1.1\r\n\r\n")
+                doorkeeper.turn_away(ours, "full", nursery)
+            assert sum(ours.fileno() != -1 for ours, _ in pairs) <= 8
+            for _, theirs in pairs:
+                theirs.shutdown(socket.SHUT_WR)
+        doorkeeper.close()
+    for _, theirs in pairs:
+        with theirs:
+            answer = Answer(_read_all(theirs))
+            assert (answer.status, answer.whole) == (503, True)
+
+
 async def test_row_56_idle_clients_do_not_shut_it_for_good(simulator: Simulator, tmp_path: Path) -> None:
     more = "[edge]\nheader_timeout = 0.5"
     async with serving(simulator, tmp_path, more=more, program=FEW) as (running, client), AsyncExitStack() as idle:
