@@ -11,7 +11,7 @@ import heapq
 import math
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 
+#: Alarms that were turned off may lie in the heap up to this number, or as many as there are others. trio prunes its own in the same way.
+_LITTLE: Final = 1000
+
+
 class Alarm:
     """One alarm. Made by `Alarms.at`."""
 
-    __slots__ = ("_ring",)
+    __slots__ = ("_alarms", "_ring")
 
-    def __init__(self, ring: Callable[[], None]) -> None:
+    def __init__(self, alarms: Alarms, ring: Callable[[], None]) -> None:
+        self._alarms = alarms
         self._ring: Callable[[], None] | None = ring
 
     @property
@@ -40,14 +45,17 @@ class Alarm:
 
     def off(self) -> None:
         """Never ring, and let go of whoever set it. Idempotent."""
-        self._ring = None
+        if self._ring is not None:
+            self._ring = None
+            self._alarms.turned_off()
 
 
 class Alarms:
     """Made by `open_alarms`."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Alarm]] = []  # those that were turned off go when they come to the top
+        self._heap: list[tuple[float, int, Alarm]] = []  # those that were turned off go when they come to the top, or are too many
+        self._off = 0  # about so many of them
         self._serial = count()
         self._sleep = trio.CancelScope()
 
@@ -58,12 +66,24 @@ class Alarms:
           when: seconds on trio's clock.
           ring: called in the alarms' own task. It must not raise.
         """
-        alarm = Alarm(ring)
+        alarm = Alarm(self, ring)
         if when < math.inf:
             heapq.heappush(self._heap, (when, next(self._serial), alarm))
             if when < self._sleep.deadline:
                 self._sleep.deadline = when
         return alarm
+
+    def __len__(self) -> int:
+        """Entries that are kept, those that were turned off included."""
+        return len(self._heap)
+
+    def turned_off(self) -> None:
+        """One of them will not ring. For alarms alone."""
+        self._off += 1
+        if self._off > _LITTLE and self._off * 2 > len(self._heap):
+            self._heap[:] = [entry for entry in self._heap if entry[2].is_set]  # in place: the task holds it
+            heapq.heapify(self._heap)
+            self._off = 0
 
     async def keep(self) -> None:
         """The task: ring them all in time, until it is cancelled."""

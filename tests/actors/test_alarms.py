@@ -74,3 +74,19 @@ def test_those_that_were_turned_off_never_ring_and_keep_nobody_from_it(script: l
     trio.run(run, clock=MockClock(autojump_threshold=0))
     expected = [number for number, (_, off) in enumerate(script) if not off]
     assert rung == sorted(expected, key=lambda number: script[number][0])
+
+
+async def test_those_that_were_turned_off_do_not_pile_up(autojump_clock: MockClock) -> None:
+    """A thousand short streams a second, each with half an hour to end, are no million entries."""
+    rung: list[int] = []
+    async with open_alarms() as alarms:
+        soon = trio.current_time() + 1800.0
+        for number in range(20_000):
+            alarm = alarms.at(soon + number / 20_000, partial(rung.append, number))
+            if number % 100:
+                alarm.off()
+                alarm.off()
+        assert len(alarms) < 2_500
+        await trio.sleep(2000)
+        assert rung == list(range(0, 20_000, 100))
+        assert len(alarms) == 0

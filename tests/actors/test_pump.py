@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import resource
 import socket
 import struct
 import sys
@@ -184,6 +187,30 @@ async def test_one_may_end_another_that_is_ready_in_the_same_turn() -> None:
             first_peer.sendall(b"x")
             second_peer.sendall(b"x")
         assert taken in (["first", "second was closed"], ["second", "first was closed"])
+
+
+async def test_without_a_descriptor_for_it_everybody_reads_by_himself() -> None:
+    with connected() as (connection, peer):
+        peer.sendall(b"one")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        held: list[int] = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.dup(0))
+            takes = Takes()
+            assert await connection.pour(takes) is True
+            assert await connection.receive() == b"one"
+            assert takes.data == []
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        peer.sendall(b"two")
+        assert await connection.pour(takes := Takes(wanted=1)) is False
+        assert takes.data == [b"two"]
 
 
 def test_each_run_of_trio_has_its_own() -> None:
