@@ -136,34 +136,26 @@ class Writer:
         Returns:
           False if `room()` has to be awaited before the next: the client is slower than the upstream.
         """
-        if not self._queue:
-            if self._put_nowait(effects):
-                return True
-            self._nursery.start_soon(self._write_queue)
-        self._queue.append(effects)
-        return self.has_room
-
-    async def room(self) -> None:
-        """Wait until everything was written."""
-        if self._queue:
-            if self._emptied is None:
-                self._emptied = trio.Event()
-            await self._emptied.wait()
-
-    def _put_nowait(self, effects: Effects) -> bool:
-        """Write it all, if it is one write and not too much. False: nothing was written."""
-        frames, end = effects.frames, effects.end
-        if isinstance(end, Failed) or (len(frames) > 1 and sum(map(len, frames)) > _PIECE):
-            return False
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
-        if len(data) > _PIECE:
-            return False
+        frames, head, end = effects.frames, effects.head, effects.end
+        size = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
+        if self._queue or size > _PIECE or isinstance(end, Failed):
+            if not self._queue:
+                self._nursery.start_soon(self._write_queue)
+            self._queue.append(effects)
+            return self.has_room
         written = self._written
         if written.loss is not None:
             return True  # nobody is there to take it
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
         written.busy = True
         try:
-            whole = self._write_nowait(effects.head, data, end)
+            if head is None and end is None:
+                whole = not data or self._outlet.write_nowait(data)
+            elif head is not None:
+                whole = self._outlet.start_nowait(self._headers.stream(head), data, ends=end is not None)
+                written.status = 200
+            else:
+                whole = self._outlet.finish_nowait(data)
         except ClientGone as loss:
             self._lose(loss)
             return True
@@ -171,23 +163,21 @@ class Writer:
             self._outlet.abort()
             raise
         if whole:
-            self._tally.bytes_out += len(data)
+            self._tally.bytes_out += size
             written.busy = False
             written.end = end
         else:  # the rest of it is waited for in its place
-            self._flushing = len(data)
+            self._flushing = size
             self._nursery.start_soon(self._write_queue)
             self._queue.append(Effects(end=end))
         return True
 
-    def _write_nowait(self, head: Head | None, data: bytes, end: Complete | None) -> bool:
-        if head is not None:
-            whole = self._outlet.start_nowait(self._headers.stream(head), data, ends=end is not None)
-            self._written.status = 200
-            return whole
-        if end is not None:
-            return self._outlet.finish_nowait(data)
-        return not data or self._outlet.write_nowait(data)
+    async def room(self) -> None:
+        """Wait until everything was written."""
+        if self._queue:
+            if self._emptied is None:
+                self._emptied = trio.Event()
+            await self._emptied.wait()
 
     def _lose(self, loss: ClientGone) -> None:
         self._written.loss = Loss.STALLED if isinstance(loss, ClientStalled) else Loss.GONE

@@ -34,10 +34,22 @@ class ChunkParser:
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
         self._max_event = max_event
+        self._small = min(_LARGE, max_event + 2)
         self._splitter = BlockSplitter(max_event)
 
     def feed(self, data: bytes) -> list[Chunk]:
         """The chunks that `data` completes, in order."""
+        # The usual read is one usual block (see below) and nothing else; between two blocks the splitter would hand it back as it is.
+        if (
+            self._splitter.idle
+            and data.startswith(_USUAL)
+            and data.endswith(b"\n\n")
+            and data.find(b"\n") == len(data) - 2
+            and b"\r" not in data
+            and len(data) < self._small
+            and (data.isascii() or _is_utf8(data))
+        ):
+            return [read_event(data, data[data.find(b"{") : -2])]
         chunks: list[Chunk] = []
         for block in self._splitter.feed(data):
             if isinstance(block, Oversize):

@@ -13,27 +13,30 @@ class Completion:
 
     Args:
       asked: `n` of the request: so many choices have to finish.
+
+    Attributes:
+      id: of the completion that the last event belongs to.
+      usual: the choices of the last event, if all of them are open. An event with this id and these choices that finishes none is no
+        news: it need not be noted.
     """
 
     def __init__(self, asked: int) -> None:
         self._asked = asked
         self._open: set[int] = set()
         self._finished: set[int] = set()
-        self._id = ""
-        self._usual: tuple[int, ...] | None = None  # the choices of the last event, if all of them are open
+        self.id = ""
+        self.usual: tuple[int, ...] | None = None
 
     def note(self, event: Event) -> None:
         """Take the next event of the attempt."""
-        if event.id == self._id and event.choices == self._usual and not event.finished:
-            return
-        if event.id and event.choices and event.id != self._id:
+        if event.id and event.choices and event.id != self.id:
             if self._finished and not self._open:
                 self._finished.clear()  # after a finish, a new id begins a new completion
-            self._id = event.id
+            self.id = event.id
         for choice in event.choices:
             if choice not in self._finished:
                 self._open.add(choice)
-        self._usual = event.choices if self._open.issuperset(event.choices) and not event.finished else None
+        self.usual = event.choices if self._open.issuperset(event.choices) and not event.finished else None
         for choice in event.finished:
             self._open.discard(choice)
             self._finished.add(choice)

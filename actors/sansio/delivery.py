@@ -30,6 +30,7 @@ class Delivery:
     Attributes:
       attempt: whose head goes out with the first byte, None while none runs.
       head_sent: the status is fixed.
+      last_write: when the client last heard of us.
     """
 
     def __init__(self, policy: StreamPolicy, tally: Tally, now: float) -> None:
@@ -37,7 +38,7 @@ class Delivery:
         self._tally = tally
         self._kept: list[bytes] | None = [] if policy.whole else None
         self._size = 0
-        self._last_write = now
+        self.last_write = now
         self.attempt: AttemptStarted | None = None
         self.head_sent = False
 
@@ -47,9 +48,14 @@ class Delivery:
         return self._kept is not None
 
     @property
+    def open(self) -> bool:
+        """The head is out and nothing is kept: a frame leaves as it is."""
+        return self.head_sent and self._kept is None
+
+    @property
     def keepalive_at(self) -> float:
         """When the client has heard nothing for too long."""
-        return self._last_write + (self._policy.keepalive_interval if self.head_sent else self._policy.keepalive_after)
+        return self.last_write + (self._policy.keepalive_interval if self.head_sent else self._policy.keepalive_after)
 
     def keep_alive(self, now: float, effects: Effects) -> None:
         self._tally.keepalives += 1
@@ -57,7 +63,7 @@ class Delivery:
 
     def client_blocked(self, seconds: float) -> None:
         """The client took so long for what it has: it heard of us until now."""
-        self._last_write += seconds
+        self.last_write += seconds
 
     def deliver(self, frame: bytes, now: float, effects: Effects) -> None:
         """A frame of the answer."""
@@ -86,5 +92,5 @@ class Delivery:
             self._tally.head_sent = now
             attempt = self.attempt
             effects.head = Head(attempt.upstream, attempt.number, attempt.headers) if attempt is not None else Head()
-        self._last_write = now
+        self.last_write = now
         effects.frames.append(data)

@@ -91,6 +91,7 @@ class _Payload(msgspec.Struct, gc=False):
 _decode: Final = msgspec.json.Decoder(_Payload).decode
 _ABSENT: Final = (b"null", b"[]", b"{}")
 _FIRST: Final = (0,)
+_UNSET: Final = msgspec.UNSET
 
 
 def _integer(digits: str) -> int:
@@ -125,11 +126,21 @@ def read_event(raw: bytes, data: bytes | memoryview) -> Event | InBandError | Ma
     except (ValueError, RecursionError):
         return _read_leniently(raw, bytes(data))
     choices = payload.choices
-    if not choices or (payload.error is not msgspec.UNSET and bytes(payload.error) != b"null"):
+    if not choices or (payload.error is not _UNSET and bytes(payload.error) != b"null"):
         return _read_leniently(raw, bytes(data))
     own = data if isinstance(data, bytes) else None
-    if len(choices) == 1 and (text := _only_content(choices[0])):
-        number = choices[0].index or 0
+    only = choices[0]
+    told = only.delta
+    # One choice that says nothing but some content, as nearly every one does.
+    if (
+        told is not None
+        and (text := told.content)
+        and not (told.reasoning_content or told.reasoning or told.refusal or told.function_call or told.tool_calls or only.text)
+        and told.reasoning_details is _UNSET
+        and only.finish_reason in _UNFINISHED
+        and len(choices) == 1
+    ):
+        number = only.index or 0
         tokens = payload.usage.completion_tokens if payload.usage else None
         return Event(raw, own, (Delta(number, _CONTENT, text),), (number,) if number else _FIRST, (), _OUTPUT, payload.id or "", tokens)
     deltas: list[Delta] = []
@@ -162,16 +173,6 @@ def read_event(raw: bytes, data: bytes | memoryview) -> Event | InBandError | Ma
             finished.append(number)
     tokens = payload.usage.completion_tokens if payload.usage else None
     return Event(raw, own, tuple(deltas), tuple(numbers), tuple(finished), weight, payload.id or "", tokens, tuple(calls))
-
-
-def _only_content(choice: _Choice) -> str | None:
-    """The text of a choice that says nothing else, as nearly every one does."""
-    delta = choice.delta
-    if delta is None or choice.text or choice.finish_reason not in _UNFINISHED:
-        return None
-    if delta.reasoning_content or delta.reasoning or delta.reasoning_details is not msgspec.UNSET:
-        return None
-    return delta.content if not (delta.refusal or delta.function_call or delta.tool_calls) else None
 
 
 def _is_there(value: msgspec.Raw | msgspec.UnsetType) -> bool:

@@ -113,9 +113,14 @@ class _Field:
 
 
 class Nonces:
-    """The fields of one stream's events."""
+    """The fields of one stream's events.
+
+    Attributes:
+      over: no field is left that could be one: there is nothing more to note.
+    """
 
     def __init__(self) -> None:
+        self.over = False
         self._fields: dict[str, _Field] = {}
         self._out: set[str] = set()
         self._count = 0
@@ -140,7 +145,7 @@ class Nonces:
         if self._only_padding:
             self._note_padding(event)
             return
-        if self._count >= _FIRST and not self._fields:
+        if self.over:
             return
         self._count += 1
         members = read_members(event.view)
@@ -148,6 +153,7 @@ class Nonces:
             if value := _text(members, name):
                 self._note(name, value, event.deltas)
         self._only_padding = self._count >= _FIRST and bool(self._fields) and self._fields.keys() <= _PADDING
+        self.over = self._count >= _FIRST and not self._fields
 
     def _note_padding(self, event: Event) -> None:
         """The usual case of a stream that has a nonce; reading two fields costs a third of reading them all."""

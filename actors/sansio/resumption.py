@@ -96,6 +96,7 @@ class Progress:
     Attributes:
       weight: the most that was sent.
       broken_by: the fault that ended the last attempt of which something was sent, None while none did.
+      settled: no further event changes what is known.
     """
 
     def __init__(self, policy: StreamPolicy) -> None:
@@ -104,6 +105,7 @@ class Progress:
         self._text = SentText() if policy.resume else None
         self.weight = Weight.NOTHING
         self.broken_by: Fault | None = None
+        self.settled = False
 
     def note(self, event: Event, texts: Mapping[int, str] | None) -> None:
         """An event was sent. `texts`: what it had instead of a delta's own text, by the delta's place in the event."""
@@ -113,6 +115,8 @@ class Progress:
             self.weight = event.weight
         if self._text is not None:
             self._text.note(event, texts)
+        else:
+            self.settled = self.weight is Weight.OUTPUT and bool(self._first.id)
 
     def order_after(self, fault: Fault, resumption: Resumption | None) -> Resume | None:
         """What to order when an attempt failed, None if that is the end.

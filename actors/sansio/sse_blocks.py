@@ -6,8 +6,9 @@ the byte order mark; it knows nothing of JSON but one fact (see *Bare lines*), a
 Theory of operation
 ===================
 Nearly every block is one `data:` line (or, in a flood of them, one comment) that ends in two line feeds, and it arrives whole:
-`_take_whole` slices those out. Everything else goes through the line machine (`_take_lines`), which looks at each byte once, whatever
-the cuts: what is kept of an unfinished block lies in one bytearray.
+`_take_whole` slices those out; a read between two blocks (`idle`) that is just one of them need not even come here. Everything else
+goes through the line machine (`_take_lines`), which looks at each byte once, whatever the cuts: what is kept of an unfinished block
+lies in one bytearray.
 
 Line ends are LF, CR and CRLF, mixed at will. A CR that is the last byte of a read ends its line at once; a following LF is then part of
 that line end and no line of its own. Where the line before ended in CRLF the missing LF is put in early, so that `raw` is still what was
@@ -121,10 +122,14 @@ class BlockSplitter:
 
     Args:
       max_event: most bytes of a block, line ends included, comments and the blank line not.
+
+    Attributes:
+      idle: the next byte begins a block, and nothing is known of the stream for which a whole one is not just taken as it is.
     """
 
     def __init__(self, max_event: int) -> None:
         self._max_event = max_event
+        self.idle = False
         self._start: bytes | None = b""  # what came so far of a possible byte order mark; None once that is settled
         self._busy = False  # between a block's first byte and its end
         self._block = bytearray()  # what is kept of the unfinished block
@@ -146,8 +151,6 @@ class BlockSplitter:
         """The blocks that `data` completes."""
         if self._start is not None:
             data = self._strip_bom(data)
-        elif self._is_one_block(data):
-            return [data]
         if self._held_cr and data:
             self._held_cr = False
             data = b"\r" + data
@@ -163,6 +166,7 @@ class BlockSplitter:
                 if position == len(data):
                     break
             position = self._take_lines(data, position, blocks)
+        self.idle = not (self._busy or self._bare or self._held_cr or self._skip_lf or self._start is not None)
         return blocks
 
     def close(self) -> list[Block]:
@@ -174,17 +178,6 @@ class BlockSplitter:
         if self._block:
             self._end_block(line_end, blocks)
         return blocks
-
-    def _is_one_block(self, data: bytes) -> bool:
-        """The usual read: one event of one line, and nothing before it that is unfinished."""
-        return (
-            not (self._busy or self._bare or self._held_cr or self._skip_lf)
-            and data.startswith(b"data:")
-            and data.find(b"\n") == len(data) - 2
-            and data.endswith(b"\n\n")
-            and b"\r" not in data
-            and len(data) - 2 < self._max_event
-        )
 
     def _strip_bom(self, data: bytes) -> bytes:
         assert self._start is not None

@@ -142,7 +142,8 @@ class StutteringDetector:
                 self._note_usage(event)
         if b'"logprob"' in event.raw:
             self._facts.recent.append(event)
-        self._nonces.note(event)
+        if not self._nonces.over:
+            self._nonces.note(event)
         if event.finished:
             if self._finishes.is_repeat(event):
                 ticket = ticket or Ticket(event, now)
