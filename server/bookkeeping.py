@@ -1,23 +1,26 @@
 """One request's entries in all books: metrics, the log's line, the roll-out's comparison, the dashboard, the flight recorder, the trace.
 
-Each is opened when the request begins and closed when it has ended, once and in this order, whatever happened in between. Knows none of
-the books' insides.
+Each is opened when the request begins and closed when it has ended, once and in this order, whatever happened in between. What the next
+request may depend on (who runs, whether the roll-out falls back) is done at the end itself; the rest is noted then and written a
+moment later, by the clerk. Knows none of the books' insides.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .log import log_outcome, outcome_facts
+from .request_line import log_request, outcome_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from actors import Outcome, RequestFacts
 
+    from .admin.board import Shown
     from .flights import Flight
     from .rollout import Engine
     from .services import Processor, Services
@@ -51,6 +54,10 @@ class Booking:
     flight: Flight | None
     span: StreamSpan | None
     _processor: Processor | None = None
+    _shown: Shown | None = None
+    _outcome: Outcome | None = None
+    _ended: float = 0.0
+    _at: float = 0.0
 
     def trace_headers(self) -> list[tuple[bytes, bytes]]:
         """What tells the upstream of our span; empty where none is traced."""
@@ -74,18 +81,24 @@ class Booking:
         """It has ended; to be called once, and never before `begin`."""
         services, processor = self.services, self._processor
         assert processor is not None
+        self._processor = None  # what it holds need not lie with the clerk
         services.readiness.running.discard(processor)
+        services.metrics.request_over(stream=self.stream)
+        now = trio.current_time()
         if self.streamed:
-            now = trio.current_time()
             services.rollout.ended(outcome, self.engine, now)
-            services.board.stream_ended(processor, outcome, now)
-        services.metrics.request_ended(outcome, endpoint=self.path, engine=self.engine, stream=self.stream)
-        if self.flight is not None and services.recorder is not None:
-            services.recorder.close_flight(self.flight, outcome_facts(outcome))
-        if self.span is not None:
-            self.span.end(outcome)
-        log_outcome(
-            outcome,
+            self._shown = services.board.stream_leaves(processor)
+        self._outcome, self._ended, self._at = outcome, now, time.time()
+        services.clerk.leave(self, now)
+
+    def write(self) -> None:
+        """Write down how it ended; the clerk calls it, once."""
+        services, outcome, at = self.services, self._outcome, self._at
+        assert outcome is not None
+        facts = outcome_facts(outcome)
+        log_request(
+            facts,
+            at,
             request_id=self.request_id,
             route=self.route,
             model=self.model,
@@ -94,6 +107,13 @@ class Booking:
             client=self.client,
             stream=self.stream,
         )
+        services.metrics.request_ended(outcome, endpoint=self.path, engine=self.engine, stream=self.stream)
+        if self._shown is not None:
+            services.board.stream_ended(self._shown, outcome, self._ended, at)
+        if self.flight is not None and services.recorder is not None:
+            services.recorder.close_flight(self.flight, facts, at)
+        if self.span is not None:
+            self.span.end(outcome)
 
 
 def open_booking(

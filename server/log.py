@@ -15,21 +15,18 @@ import logging
 import math
 import re
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 import msgspec
 import structlog
 
-from actors import End
-
 from .log_sink import LineSink
 from .terminal import has_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping
-
-    from actors import Outcome
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 
 LogFormat: TypeAlias = Literal["auto", "json", "text"]
 
@@ -52,6 +49,9 @@ _LIMITS: Final = {
     "exception": _TRACE_LIMIT,
     "stack": _TRACE_LIMIT,
 }
+
+#: The time of a readable line; the others have the date as well, and UTC.
+_CLOCK: Final = "%H:%M:%S"
 
 #: They say per connection what the canonical line says per request (httpx at INFO, with the query), or whole headers (hpack at DEBUG).
 _QUIET: Final = ("httpx", "httpcore", "hypercorn", "h2", "hpack")
@@ -79,6 +79,7 @@ class _State:
     sink: LineSink | None = None
     as_json: bool = False  # what it takes
     dropped_before: int = 0  # by sinks that were replaced
+    behind: tuple[Callable[[], None], ...] = ()  # who has lines that are not written yet
     worker: int | None = None  # which of several this process is
     secrets: frozenset[str] = frozenset()
     secrets_pattern: re.Pattern[str] | None = None
@@ -109,7 +110,7 @@ def configure_logging(format: LogFormat = "auto", level: str = "info", stream: T
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.StackInfoRenderer(),
                 structlog.processors.format_exc_info,
-                structlog.processors.TimeStamper(fmt="%H:%M:%S" if as_text else "iso", utc=not as_text),
+                structlog.processors.MaybeTimeStamper(fmt=_CLOCK if as_text else "iso", utc=not as_text),
                 _clean_event,
                 *(_text_renderers(colours=has_colours(stream)) if as_text else [structlog.processors.JSONRenderer()]),
             ],
@@ -125,6 +126,7 @@ def configure_logging(format: LogFormat = "auto", level: str = "info", stream: T
 
 def close_logging() -> None:
     """Write what is still queued and detach from the stream; for the end of the process, which does it by itself, and for tests."""
+    _write_what_is_behind()
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, _SinkHandler)]:
         root.removeHandler(handler)
@@ -139,8 +141,28 @@ atexit.register(close_logging)
 
 def flush_logging(timeout: float) -> None:
     """Wait until what was logged so far is written, for so many seconds at most."""
+    _write_what_is_behind()
     if _State.sink is not None:
         _State.sink.flush(timeout)
+
+
+@contextmanager
+def before_flush(write: Callable[[], None]) -> Iterator[None]:
+    """For the length of a block somebody holds lines back, and is asked for them before the log is flushed or closed.
+
+    Args:
+      write: has them written. Called in any thread, once the process ends by force.
+    """
+    _State.behind = (*_State.behind, write)
+    try:
+        yield
+    finally:
+        _State.behind = tuple(one for one in _State.behind if one is not write)
+
+
+def _write_what_is_behind() -> None:
+    for write in _State.behind:
+        write()
 
 
 def dropped_lines() -> int:
@@ -184,75 +206,35 @@ def printable(text: str, limit: int = FIELD_LIMIT) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def outcome_facts(outcome: Outcome) -> dict[str, object]:
-    """How a request ended and what was counted, ready for JSON: the part of its line that comes from the outcome alone."""
-    tally, fault = outcome.tally, outcome.fault
-    return {
-        "outcome": outcome.end.value,
-        "termination": outcome.termination,
-        "status": outcome.status,
-        "upstream": outcome.upstream,
-        "attempts": tally.attempts,
-        "fault": fault.kind.value if fault is not None else None,
-        "fault_message": fault.message if fault is not None else None,
-        "setting": (fault.setting or None) if fault is not None else None,
-        "ttft_ms": _milliseconds(tally.first_token, tally.started),
-        "total_ms": _milliseconds(tally.ended, tally.started),
-        "cancel_ms": _milliseconds(outcome.cancel_latency),
-        "hedged": dict(tally.hedges),
-        "events": tally.events,
-        "bytes_in": tally.bytes_in,
-        "bytes_out": tally.bytes_out,
-        "holds": tally.holds,
-        "longest_hold_ms": _milliseconds(tally.longest_hold) if tally.holds else None,
-        "repairs": dict(tally.repairs),
-        "loops": dict(tally.loops),
-        "skipped": tally.skipped,
-        "keepalives": tally.keepalives,
-        "replayed": tally.replayed,
-        "resumes": {f"{strategy} {result}": count for (strategy, result), count in tally.resumes.items()},
-        "done_added": tally.done_added,
-    }
+def log_at(at: float, level: Literal["info", "warning"], event: str, fields: Mapping[str, object], *, plain: bool) -> None:
+    """Write a line about something that happened a moment ago.
 
-
-def log_outcome(
-    outcome: Outcome,
-    *,
-    request_id: str,
-    route: str,
-    model: str,
-    engine: str,
-    endpoint: str,
-    client: str | None,
-    stream: bool,
-) -> None:
-    """Write the canonical line of one finished request: `stream`, or `request` if the client asked for no stream.
+    It goes straight into the sink: the way through structlog and logging to the same bytes takes ten times as long, a tenth of what a short
+    request costs in all.
 
     Args:
-      endpoint: path, with or without its `/v1/`.
-      route: pattern of the route that served it.
-      model: as the client named it.
-      client: id of the client key, None without one.
+      at: when, in seconds of the wall's clock.
+      fields: ready for JSON.
+      plain: nothing in them needs to be made so; see `is_plain`.
     """
-    fields: dict[str, object] = {
-        "id": request_id,
-        "endpoint": endpoint.removeprefix("/v1/"),
-        "model": model,
-        "route": route,
-        "engine": engine,
-        "client": client,
-        **outcome_facts(outcome),
-    }
-    level, event = "warning" if outcome.end is End.ERROR else "info", "stream" if stream else "request"
     if _State.sink is None or not _State.as_json:
-        (_logger.warning if level == "warning" else _logger.info)(event, **fields)
-    elif logging.getLogger("evenflow").isEnabledFor(getattr(logging, level.upper())):
-        # The one line that every request writes goes straight into the sink: the way through structlog and logging to the same bytes
-        # takes four times as long, a tenth of what a short request costs in all.
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = {"timestamp": now, "level": level, "event": event, **fields}
-        text = msgspec.json.format(msgspec.json.encode(cleaned := _clean_event(None, "", line)), indent=0)
+        (_logger.warning if level == "warning" else _logger.info)(event, timestamp=_timestamp(at), **fields)
+    elif logging.getLogger("evenflow").isEnabledFor(logging.WARNING if level == "warning" else logging.INFO):
+        line: dict[str, object] = {"timestamp": _timestamp(at), "level": level, "event": event}
+        if _State.worker is not None:
+            line["worker"] = _State.worker
+        line |= fields
+        cleaned = line if plain else _clean_event(None, "", line)
+        text = msgspec.json.format(msgspec.json.encode(cleaned), indent=0)
         _State.sink.put(text.decode("ascii") if text.isascii() else json.dumps(cleaned))  # which takes three times as long
+
+
+def is_plain(*words: str | None) -> bool:
+    """Whether these, all together, could stand in a line as they are: `printable` would change none of them."""
+    text = " ".join([word for word in words if word is not None])
+    if len(text) > FIELD_LIMIT or not text.isprintable() or not _State.secrets.isdisjoint(words):
+        return False
+    return _State.secrets_pattern is None or _State.secrets_pattern.search(text) is None
 
 
 def log_breaker_transition(upstream: str, before: str, after: str, reason: str) -> None:
@@ -377,6 +359,12 @@ def _clean(value: object, limit: int, *, keep_lines: bool = False) -> object:
             return printable(str(value), limit)
 
 
+def _timestamp(at: float) -> str:
+    if _State.sink is not None and not _State.as_json:
+        return datetime.fromtimestamp(at).strftime(_CLOCK)  # of the machine's zone, as every readable line
+    return f"{datetime.fromtimestamp(at, UTC).isoformat()[:-6]}Z"  # for +00:00
+
+
 def _drop_empty(_logger: object, _method: str, event: _EventDict) -> Mapping[str, Any]:
     """On a terminal, a count of nothing says nothing. JSON keeps every field, so that its readers have a fixed form."""
     return {key: value for key, value in event.items() if value or key == "status"}
@@ -388,10 +376,3 @@ def _indent_traces(_logger: object, _method: str, event: _EventDict) -> _EventDi
         if key in event:
             event[key] = "\n".join("  | " + line for line in event[key].split("\n"))
     return event
-
-
-def _milliseconds(end: float | None, start: float = 0.0) -> float | None:
-    """To a tenth below 100 ms, where it matters; whole above."""
-    if end is None or not math.isfinite(value := (end - start) * 1000):
-        return None
-    return round(value, 1) if value < 100 else round(value)

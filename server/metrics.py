@@ -20,12 +20,12 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from actors import REJECTIONS, End, FaultKind, StateName, upstream_of
 
+from .counters import Counter, Histogram
 from .version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from prometheus_client import Counter, Histogram
     from prometheus_client.metrics_core import Metric
 
     from actors import AdmissionStatistics, BreakerStatistics, CircuitStatistics, Outcome
@@ -57,20 +57,6 @@ _CANCEL_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 _LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class _Children:
-    """The counters of one metric by label values, each looked up once: `labels()` costs more than counting."""
-
-    def __init__(self, metric: Counter) -> None:
-        self._metric = metric
-        self._children: dict[tuple[str, ...], Counter] = {}
-
-    def add(self, amount: float, *labels: str) -> None:
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._metric.labels(*labels) if labels else self._metric
-        child.inc(amount)
-
-
 class Metrics:
     """All metrics of one process, in a registry of their own.
 
@@ -85,8 +71,6 @@ class Metrics:
         *,
         dropped_lines: Callable[[], int] = lambda: 0,
     ) -> None:
-        # They would double the number of series to say when each began.
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library forgot the annotation
         self._registry = CollectorRegistry()
         self._upstreams = frozenset(upstreams)
 
@@ -174,8 +158,13 @@ class Metrics:
         if stream:
             self._active += 1
 
+    def request_over(self, *, stream: bool) -> None:
+        """A request that `request_started` told of runs no more; `request_ended` says what became of it."""
+        if stream:
+            self._active -= 1
+
     def request_ended(self, outcome: Outcome, *, endpoint: str, engine: str, stream: bool) -> None:
-        """A request that `request_started` told of has ended.
+        """What became of a request that is over.
 
         Args:
           endpoint: path below /v1/, as in `ENDPOINTS`; anything else counts as `other`.
@@ -185,7 +174,6 @@ class Metrics:
         tally = outcome.tally
         self.request_answered(endpoint=endpoint, status=outcome.status)
         if stream:
-            self._active -= 1
             self._streams.add(1, outcome.end.value, self._upstream(outcome.upstream), engine)
             if tally.first_token is not None:
                 self._first_token.observe(tally.first_token - tally.started)
@@ -257,11 +245,15 @@ class Metrics:
             return "none"
         return name if name in self._upstreams else "other"
 
-    def _counter(self, name: str, text: str, *labels: str) -> _Children:
-        return _Children(prometheus_client.Counter(f"evenflow_{name}", text, labels, registry=self._registry))
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        counter = Counter(f"evenflow_{name}", text, labels)
+        self._registry.register(counter)
+        return counter
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return prometheus_client.Histogram(f"evenflow_{name}_seconds", text, buckets=buckets, registry=self._registry)
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
+        histogram = Histogram(f"evenflow_{name}_seconds", text, bounds)
+        self._registry.register(histogram)
+        return histogram
 
 
 class _AskedAtScrape(Collector):

@@ -5,6 +5,7 @@ open_proxy
 |- circuit breaker
 |- upstream connections
 |- loop watch
+|- clerk
 |- admin listener
 `- main listener -> one nursery per request
 
@@ -33,6 +34,7 @@ from .admin.snapshot import Snapshot, circuit_rows
 from .app import create_app
 from .asgi import Edge, Replaceable
 from .buffers import Buffers
+from .clerk import open_clerk
 from .client_keys import KeyRing
 from .edge_listener import open_edge
 from .edge_origins import Visitors
@@ -165,12 +167,13 @@ class Proxy:
             rollout=self.services.rollout,
             ready=lambda: self.services.ready,
             feed=lambda after: self.snapshot(after).alone(),
+            catch_up=self.services.clerk.catch_up,
             keys=settings.admin_keys,
             allowed_hosts=settings.edge.allowed_hosts,
         )
 
     def snapshot(self, after: int) -> Snapshot:
-        """What a dashboard is told of: what came after a serial number, and how everything is now."""
+        """What a dashboard is told of: what came after a serial number, and how everything is now. The clerk has caught up before."""
         services, now = self.services, trio.current_time()
         return Snapshot(
             **services.board.news(after),
@@ -255,6 +258,7 @@ async def open_proxy(
             _running_beside(client, metrics, board) as watch,
             _tracing(settings) as tracing,
             open_alarms() as alarms,
+            open_clerk() as clerk,
         ):
             services = Services(
                 settings,
@@ -262,6 +266,7 @@ async def open_proxy(
                 client,
                 breaker,
                 alarms,
+                clerk,
                 KeyRing(settings.client_keys),
                 Buffers(settings),
                 metrics,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .admin.board import Board
     from .buffers import Buffers
+    from .clerk import Clerk
     from .client_keys import KeyRing
     from .flights import FlightRecorder
     from .metrics import Metrics
@@ -59,6 +60,7 @@ class Services:
       client: the way to the upstreams.
       breaker: their health.
       alarms: for what seldom falls due; the same under every configuration.
+      clerk: writes down what has ended; the same under every configuration.
       keys: the main listener's client keys.
       buffers: what watches the text, made per attempt.
       metrics: counted into.
@@ -77,6 +79,7 @@ class Services:
     client: UpstreamClient
     breaker: CircuitBreaker
     alarms: Alarms
+    clerk: Clerk
     keys: KeyRing
     buffers: Buffers
     metrics: Metrics

@@ -78,6 +78,7 @@ async def _obey(channel: WorkerChannel[ToSupervisor, ToWorker], proxy: Proxy, en
                 case Ask():
                     nursery.start_soon(_answer, channel, proxy, message)
                 case Look(id, after):
+                    await proxy.services.clerk.catch_up()
                     channel.tell(Seen(id, proxy.snapshot(after).encoded()))
                 case Reload():
                     if not ending.asked.is_set():

@@ -30,7 +30,7 @@ from ..log import printable, redact
 from .dashboard import PAGE, add_dashboard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from actors import BreakerStatistics, Learned, Secret
 
@@ -98,6 +98,7 @@ def create_admin_app(
     rollout: RolloutControl,
     ready: Callable[[], bool],
     feed: Callable[[int], dict[str, Any]],
+    catch_up: Callable[[], Awaitable[None]],
     learned: Callable[[], Mapping[str, Learned]] = dict,
     keys: Sequence[Secret] = (),
     allowed_hosts: Iterable[str] = (),
@@ -109,6 +110,7 @@ def create_admin_app(
       rollout: which engine serves what.
       ready: whether new requests are taken.
       feed: what the dashboard shows, from a serial number on.
+      catch_up: waited for before anything of all that is asked: then what has ended is counted.
       learned: what is known of each upstream's stutter, shown as its `stutter`.
       keys: whoever asks must present one of them; needed where the listener is bound off loopback.
       allowed_hosts: names (without port) by which the listener may be addressed besides localhost and loopback addresses. With keys,
@@ -141,6 +143,7 @@ def create_admin_app(
                 return _error(403, f"requests from pages of '{printable(origin)}' are refused", "foreign_origin")
             if request.mimetype != "application/json":
                 return _error(415, "send it with 'content-type: application/json'", "unsupported_media_type")
+        await catch_up()
         return None
 
     @app.after_request
@@ -215,7 +218,7 @@ def create_admin_app(
         rollout.set_percent(order.percent)
         return _json(rollout.report())
 
-    add_dashboard(app, feed, ready)
+    add_dashboard(app, feed, ready, catch_up)
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:

@@ -16,7 +16,7 @@ from quart import Response, request
 from ..log import redact
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from quart_trio import QuartTrio
 
@@ -42,12 +42,15 @@ def event_of(document: dict[str, Any]) -> bytes:
     return b"data: " + redact(msgspec.json.encode(document, enc_hook=str).decode()).encode() + b"\n\n"
 
 
-def add_dashboard(app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: Callable[[], bool]) -> None:
+def add_dashboard(
+    app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: Callable[[], bool], catch_up: Callable[[], Awaitable[None]]
+) -> None:
     """Add the page and its stream to the admin application.
 
     Args:
       feed: everything that came after a serial number, with the next one as `serial`.
       ready: the stream ends when this does not hold any more, so that it never holds up the end of the process.
+      catch_up: waited for before `feed` is asked.
     """
     watching: set[object] = set()
 
@@ -71,6 +74,7 @@ def add_dashboard(app: QuartTrio, feed: Callable[[int], dict[str, Any]], ready: 
         watching.add(viewer)
         try:
             while True:
+                await catch_up()
                 document = feed(after)
                 after = document["serial"]
                 yield event_of(document)

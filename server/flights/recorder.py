@@ -100,13 +100,17 @@ class FlightRecorder:
 
         return Flight(hold, started, facts)
 
-    def close_flight(self, flight: Flight, outcome: Facts) -> None:
-        """The stream is over. Never waits, never raises."""
+    def close_flight(self, flight: Flight, outcome: Facts, ended: float) -> None:
+        """The stream is over. Never waits, never raises.
+
+        Args:
+          ended: when, in seconds of the wall's clock.
+        """
         if self._queue.qsize() >= _WAITING:
             self._dropped += 1
             self._held -= flight.held
             return
-        self._queue.put((flight, outcome, time.time()))
+        self._queue.put((flight, outcome, ended))
 
     def statistics(self) -> RecorderStatistics:
         return RecorderStatistics(self._written, self._dropped, self._failed, self._held)

@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 from actors.routes import Secret
+from server.log import flush_logging
 from server.main import Proxy, open_proxy
 from server.settings import BreakerSettings, RetrySettings, RouteSettings, Settings, StreamingSettings, TimersSettings, UpstreamSettings
 from server.simulator import Simulator
@@ -93,7 +94,7 @@ class LogTap(io.StringIO):
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        self.sink.flush()
+        flush_logging(PATIENCE)  # what the clerk has not written yet is asked for first
         return [json.loads(line) for line in self.getvalue().splitlines()]
 
     def take_crashes(self) -> list[dict[str, Any]]:
@@ -133,7 +134,8 @@ class RunningProxy:
         return sum(self.proxy.services.client.open_connections().values())
 
     def leftovers(self) -> dict[str, int]:
-        """What still runs, by what it is; empty when all is quiet."""
+        """What still runs, by what it is; empty when all is quiet. What has ended is written down."""
+        self.proxy.services.clerk.finish()
         statistics = self.proxy.services.breaker.statistics()
         admission = self.proxy.services.admission.statistics()
         counted = {

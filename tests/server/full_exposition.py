@@ -74,6 +74,7 @@ def everything_happened() -> Outcome:
 
 def run_one(metrics: Metrics, outcome: Outcome, *, endpoint: str = "/v1/chat/completions", stream: bool = True) -> None:
     metrics.request_started(stream=stream)
+    metrics.request_over(stream=stream)
     metrics.request_ended(outcome, endpoint=endpoint, engine="actors", stream=stream)
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from actors.outcome import End, Outcome, Party, Phase, Tally
 from actors.sansio.faults import Fault, FaultKind
 from server import log
-from server.log import configure_logging, dropped_lines, log_breaker_transition, log_outcome, printable, redact, register_secrets
+from server.log import configure_logging, dropped_lines, is_plain, log_breaker_transition, printable, redact, register_secrets
+from server.request_line import log_request, outcome_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: 22 November 2026, by the wall's clock.
+AT = 1795338000.25
 CANARY = "sk-canary-4f7d1c0a9e"
 
 
@@ -92,8 +96,9 @@ def make_outcome(end: End = End.DONE, fault: Fault | None = None, **changes: Any
 
 
 def write(outcome: Outcome, *, model: str = "qwen3", stream: bool = True) -> None:
-    log_outcome(
-        outcome,
+    log_request(
+        outcome_facts(outcome),
+        AT,
         request_id="req-1",
         route="qwen*",
         model=model,
@@ -391,7 +396,17 @@ def test_the_canonical_line_is_made_as_every_other(logs: Logs, worker: int | Non
     written = logs()
     register_secrets([CANARY])
     outcome = make_outcome(End.ERROR, Fault(FaultKind.SERVER_ERROR, "it said\nno", 503, "a"))
-    log_outcome(outcome, request_id="r", route="*", model=f"m\x1b[2J {CANARY}", engine="actors", endpoint="/v1/x", client=None, stream=True)
+    log_request(
+        outcome_facts(outcome),
+        AT,
+        request_id="r",
+        route="*",
+        model=f"m\x1b[2J {CANARY}",
+        engine="actors",
+        endpoint="/v1/x",
+        client=None,
+        stream=True,
+    )
     ours = json.loads(written.lines()[0])
     fields = {name: value for name, value in ours.items() if name not in ("timestamp", "level", "event", "worker")}
     written = logs()
@@ -403,11 +418,41 @@ def test_the_canonical_line_is_made_as_every_other(logs: Logs, worker: int | Non
     assert CANARY not in line
 
 
+WORDS = st.one_of(
+    st.text(max_size=60), st.sampled_from(["gpt-4o", CANARY, f"a{CANARY}", CANARY[:-1], "k1", "k12", "\x7f", "\u202e", "é", " "])
+)
+
+
+@given(st.lists(st.one_of(st.none(), WORDS), max_size=6))
+def test_what_is_plain_needs_no_cleaning(words: list[str | None]) -> None:
+    register_secrets([CANARY, "k1"])
+    if is_plain(*words):
+        assert all(word is None or printable(word) == word for word in words)
+
+
+def test_most_names_are_plain() -> None:
+    register_secrets([CANARY])
+    assert is_plain("ev-0123", "chat/completions", "meta-llama/Llama-3.1-8B-Instruct:free", "*", None, "cloud")
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_canonical_line_has_the_time_at_which_it_happened(logs: Logs, text: bool) -> None:
+    reader = logs("text" if text else "json")
+    write(make_outcome())
+    (line,) = reader.lines()
+    if text:
+        assert line.startswith(datetime.fromtimestamp(AT).strftime("%H:%M:%S "))
+    else:
+        assert json.loads(line)["timestamp"] == "2026-11-22T09:00:00.250000Z"
+
+
 @pytest.mark.parametrize(("level", "kept"), [("debug", 1), ("info", 1), ("warning", 0)])
 def test_the_level_holds_for_the_canonical_line(logs: Logs, level: str, kept: int) -> None:
     written = logs(level=level)
     outcome = Outcome(End.DONE, Party.NOBODY, Phase.NONE, 200, None, "a", Tally(started=0.0, ended=1.0))
-    log_outcome(outcome, request_id="r", route="*", model="m", engine="actors", endpoint="/v1/x", client=None, stream=False)
+    log_request(
+        outcome_facts(outcome), AT, request_id="r", route="*", model="m", engine="actors", endpoint="/v1/x", client=None, stream=False
+    )
     assert len(written.lines()) == kept
 
 
@@ -415,7 +460,9 @@ def test_the_level_holds_for_the_canonical_line(logs: Logs, level: str, kept: in
 def test_the_canonical_line_is_ascii_and_reads_as_it_was_said(logs: Logs, model: str) -> None:
     reader = logs()
     outcome = Outcome(End.DONE, Party.NOBODY, Phase.NONE, 200, None, "a", Tally(ended=1.5))
-    log_outcome(outcome, request_id="r", route="*", model=model, engine="actors", endpoint="/v1/x", client=None, stream=True)
+    log_request(
+        outcome_facts(outcome), AT, request_id="r", route="*", model=model, engine="actors", endpoint="/v1/x", client=None, stream=True
+    )
     (line,) = reader.lines()
     assert line.isascii()
     assert line == json.dumps(json.loads(line))  # in the form of every other line

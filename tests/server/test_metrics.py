@@ -90,8 +90,9 @@ def test_active_streams_rise_and_fall_and_other_requests_are_none() -> None:
     metrics.request_started(stream=True)
     metrics.request_started(stream=False)
     assert value(metrics, "evenflow_streams_active") == metrics.streams_active == 2
-    metrics.request_ended(everything_happened(), endpoint="completions", engine="relay", stream=True)
-    metrics.request_ended(everything_happened(), endpoint="completions", engine="relay", stream=False)
+    for stream in (True, False):
+        metrics.request_over(stream=stream)
+        metrics.request_ended(everything_happened(), endpoint="completions", engine="relay", stream=stream)
     assert value(metrics, "evenflow_streams_active") == metrics.streams_active == 1
     assert value(metrics, "evenflow_requests_total", {"endpoint": "completions", "status_class": "2xx"}) == 2
     assert value(metrics, "evenflow_streams_total", {"outcome": "error", "upstream": "cloud", "engine": "relay"}) == 1

@@ -69,6 +69,7 @@ async def listening(*, keys: tuple[str, ...] = (), hosts: tuple[str, ...] = ()) 
             rollout=Rollout(StreamingSettings(rollout_percent=40)),
             ready=lambda: listener.ready,
             feed=lambda after: {"serial": after + 1, "secret": Secret(KEY)},
+            catch_up=trio.lowlevel.checkpoint,
             learned=lambda: {"local": UpstreamHistory().learned(0.0)},
             keys=[Secret(key) for key in keys],
             allowed_hosts=hosts,
@@ -322,6 +323,7 @@ async def test_a_failure_inside_is_a_json_500_without_its_text(caplog: pytest.Lo
             rollout=Rollout(StreamingSettings()),
             ready=lambda: True,
             feed=lambda _: {"serial": 0},
+            catch_up=trio.lowlevel.checkpoint,
         )
         response = await app.test_client(use_cookies=False).get("/status")
         body = (await response.get_data(as_text=False)).decode()

@@ -38,7 +38,9 @@ def of(running: Running) -> Processor:
 def end(board: Board, running: Running, now: float, fault: Fault | None = None) -> None:
     running.tally.ended = now
     kind = End.DONE if fault is None else End.ERROR
-    board.stream_ended(of(running), Outcome(kind, Party.NOBODY, Phase.NONE, 200, fault, "main", running.tally), now)
+    shown = board.stream_leaves(of(running))
+    assert shown is not None
+    board.stream_ended(shown, Outcome(kind, Party.NOBODY, Phase.NONE, 200, fault, "main", running.tally), now, board.wall())
 
 
 def test_a_second_holds_what_was_counted_in_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,7 +35,7 @@ def fly(recorder: FlightRecorder, name: str, blocks: int = 3) -> Flight:
     for n in range(blocks):
         flight.came(list(ChunkParser().feed(BLOCK)), 100.2 + n)
     flight.came(AttemptEnded(1, None), 104.0)
-    recorder.close_flight(flight, {"outcome": "done", "events": blocks})
+    recorder.close_flight(flight, {"outcome": "done", "events": blocks}, time.time())
     return flight
 
 
