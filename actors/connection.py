@@ -84,7 +84,7 @@ class Connection:
         """Hand over what comes, one read at a time, for as long as `take` asks for more. b"" when the peer has closed its side.
 
         Args:
-          take: called from the pump's task, so that it must not wait; what it raises is raised here.
+          take: called by the pump, outside any task, so that it must not wait; what it raises is raised here.
 
         Returns:
           False: `take` wants no more. True: this connection cannot do it; nothing was handed over, and `receive()` has to be used.

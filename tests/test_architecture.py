@@ -30,6 +30,7 @@ IMPURE: Final = frozenset(
 EXCEPTIONS: Final = {
     ("actors.sansio.stream_machine", "actors.outcome"): "the tally is a plain record that the machine is handed; named in annotations only",
     ("actors.sansio.delivery", "actors.outcome"): "as above",
+    ("actors.pump", "trio._core"): "it stands in for trio's wait for I/O, for which there is no public place",
     ("server.replay", "actors.sansio"): "replay runs the decisions themselves, without the actors around them",
     (
         "server.doctor.observation",

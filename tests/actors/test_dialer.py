@@ -71,7 +71,11 @@ def listening(*hosts: str, backlog: int = 16) -> Iterator[int]:
 
 @contextmanager
 def mute(host: str, port: int) -> Iterator[None]:
-    """An address where nobody answers: its queue is full, and Linux lets whoever comes then wait."""
+    """An address where nobody answers: its queue is full, and Linux lets whoever comes then wait.
+
+    Args:
+      host: not 127.0.0.1, where the port may be some client's.
+    """
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind((host, port))
@@ -222,7 +226,7 @@ async def test_the_next_address_is_tried_when_one_refuses_and_stays_the_first(au
 
 async def test_an_address_that_does_not_answer_holds_nobody_up(autojump_clock: trio.testing.MockClock) -> None:
     autojump_clock.autojump_threshold = 0.05
-    with listening("127.0.0.2") as port, mute("127.0.0.1", port), resolving("127.0.0.1", "127.0.0.2"):
+    with listening("127.0.0.2") as port, mute("127.0.0.5", port), resolving("127.0.0.5", "127.0.0.2"):
         began = trio.current_time()
         assert peer_of(await Dialer("some.name", port, None).dial()) == "127.0.0.2"
         assert dialer.ATTEMPT_DELAY * 0.9 < trio.current_time() - began < 1.0  # Linux would ask the first again after 1 s
@@ -234,7 +238,7 @@ async def test_all_addresses_refuse() -> None:
             await Dialer("some.name", port, None).dial()
 
 
-@pytest.mark.parametrize("hosts", [("127.0.0.1",), ("127.0.0.1", "127.0.0.2")])
+@pytest.mark.parametrize("hosts", [("127.0.0.5",), ("127.0.0.5", "127.0.0.6")])
 async def test_cancelled_while_nobody_answers(hosts: tuple[str, ...]) -> None:
     with listening("127.0.0.9") as port, ExitStack() as stack:
         for host in hosts:

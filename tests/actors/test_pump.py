@@ -9,6 +9,7 @@ import resource
 import socket
 import struct
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,12 @@ from actors.connection_pool import ConnectionPool, PoolLimits
 from actors.errors import UpstreamDisconnected
 from actors.http1 import ResponseParser
 from actors.pump import pump
+from tests.e2e.raw_client import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from trio.testing import MockClock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has epoll, and without it there is no pump")
 
@@ -51,15 +55,15 @@ class Takes:
     def __init__(self, wanted: int = 1_000_000) -> None:
         self.data: list[bytes] = []
         self.wanted = wanted
-        self.task: trio.lowlevel.Task | None = None
 
     def __call__(self, data: bytes) -> bool:
+        with pytest.raises(RuntimeError):
+            trio.lowlevel.current_task()
         self.data.append(data)
-        self.task = trio.lowlevel.current_task()
         return bool(data) and len(self.data) < self.wanted
 
 
-async def test_what_comes_is_handed_over_in_another_task_until_it_is_enough() -> None:
+async def test_what_comes_is_handed_over_outside_any_task_until_it_is_enough() -> None:
     with connected() as (connection, peer):
         takes = Takes(wanted=2)
         async with trio.open_nursery() as nursery:
@@ -74,7 +78,6 @@ async def test_what_comes_is_handed_over_in_another_task_until_it_is_enough() ->
             assert takes.data == [b"one"]
             peer.sendall(b"two")
         assert takes.data == [b"one", b"two"]
-        assert takes.task is not trio.lowlevel.current_task()
         peer.sendall(b"three")
         assert await connection.receive() == b"three"
 
@@ -222,6 +225,85 @@ def test_each_run_of_trio_has_its_own() -> None:
         return pump()
 
     assert trio.run(once) is not trio.run(once)
+
+
+async def test_whom_it_wakes_runs_at_once_and_not_when_something_else_happens() -> None:
+    ours, theirs = socket.socketpair()
+    found, woken = pump(), trio.Event()
+    assert found is not None
+    with ours, theirs:
+
+        def call() -> None:
+            ours.recv(10)
+            woken.set()
+
+        found.add(ours.fileno(), call)
+        with trio.fail_after(PATIENCE):
+            await trio.to_thread.run_sync(theirs.sendall, b"x")  # while trio's loop is in its wait
+            await woken.wait()
+        found.remove(ours.fileno())
+
+
+async def test_deadlines_threads_and_trios_own_sockets_are_served_beside_it(autojump_clock: MockClock) -> None:
+    ours, theirs = socket.socketpair()
+    own, peer = trio.socket.socketpair()
+    calls: list[bytes] = []
+    found = pump()
+    assert found is not None
+    with ours, theirs, own, peer:
+        found.add(ours.fileno(), lambda: calls.append(ours.recv(1)))
+        assert await trio.to_thread.run_sync(threading.get_ident) != threading.get_ident()
+        theirs.sendall(b"ab")
+        with trio.move_on_after(30) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                await peer.send(b"c")
+                assert await own.recv(1) == b"c"
+        assert scope.cancelled_caught
+        assert calls == [b"a", b"b"]
+        found.remove(ours.fileno())
+
+
+async def test_a_socket_may_be_waited_for_by_a_task_that_wants_to_write_meanwhile() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    found, heard = pump(), trio.Event()
+    assert found is not None
+    with ours, theirs:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(bytes(65_536))
+
+        def call() -> None:
+            ours.recv(10)
+            heard.set()
+
+        found.add(ours.fileno(), call)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.wait_writable, ours)
+            await wait_all_tasks_blocked()
+            theirs.sendall(b"x")
+            await heard.wait()
+            heard = trio.Event()
+            theirs.recv(10_000_000)
+        theirs.sendall(b"x")  # and still it is watched
+        await heard.wait()
+        found.remove(ours.fileno())
+
+
+def test_there_is_none_where_trio_waits_in_a_way_we_do_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Another(trio._core._io_epoll.EpollIOManager):
+        pass
+
+    async def find() -> None:
+        assert pump() is None
+        with connected() as (connection, peer):
+            peer.sendall(b"x")
+            assert await connection.pour(Takes()) is True
+            assert await connection.receive() == b"x"
+
+    monkeypatch.setattr(trio._core._run, "TheIOManager", Another)
+    trio.run(find)
 
 
 BODY = st.lists(st.binary(min_size=1, max_size=200), max_size=12)
