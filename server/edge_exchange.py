@@ -46,6 +46,9 @@ class Wire(Protocol):
     def transmit_nowait(self, data: bytes) -> int:
         """Send as many bytes as need no waiting, and return how many. Whatever is left is transmitted next. OSError as above."""
 
+    def read_on(self) -> None:
+        """What the exchange was full of has been taken."""
+
     def exchanged(self, *, keep: bool) -> None:
         """The response is complete; without `keep` the connection ends."""
 
@@ -61,6 +64,9 @@ class Exchange:
       head: of the request.
       body: what has come of its body, never more than that.
       client, server: addresses, for the scope.
+
+    Attributes:
+      is_full: so much of the body lies here that no more shall be read until `Wire.read_on` is called.
     """
 
     __slots__ = (
@@ -75,10 +81,10 @@ class Exchange:
         "_on_left",
         "_owed",
         "_parts",
-        "_room",
         "_told_all",
         "_wire",
         "_woken",
+        "is_full",
         "scope",
     )
 
@@ -95,7 +101,7 @@ class Exchange:
         self._owed: int | None = None  # bytes that a content-length still promises; None without one, and where there is no body
         self._on_left: Callable[[], None] | None = None
         self._woken: trio.Event | None = None
-        self._room: trio.Event | None = None
+        self.is_full = False
         self.scope: dict[str, Any] = {
             "type": "http",
             "http_version": "1.1",
@@ -129,14 +135,9 @@ class Exchange:
         if not self._ended:  # else nobody wants it any more
             self._parts.append(part)
             self._ahead += len(part)
+            self.is_full = self._ahead > _AHEAD_OF_APPLICATION and self._missing > 0
         self._wake()
         return data[len(part) :]
-
-    async def room(self) -> None:
-        """Wait until the application has taken enough of the body for more to be read."""
-        while self._ahead > _AHEAD_OF_APPLICATION and not self._ended:
-            self._room = trio.Event()
-            await self._room.wait()
 
     def leave(self) -> None:
         """The client is gone. Idempotent; of no effect once the response is complete."""
@@ -167,8 +168,7 @@ class Exchange:
                 self._parts.clear()
                 self._ahead = 0
                 self._told_all = not self._missing
-                if self._room is not None:
-                    self._room.set()
+                self._have_room()
                 return {"type": "http.request", "body": body, "more_body": not self._told_all}
             if self._left or self._ended:
                 return {"type": "http.disconnect"}
@@ -323,8 +323,12 @@ class Exchange:
         self._on_left = None
         self._parts.clear()
         self._wake()
-        if self._room is not None:
-            self._room.set()
+        self._have_room()
+
+    def _have_room(self) -> None:
+        if self.is_full:
+            self.is_full = False
+            self._wire.read_on()
 
     def _wake(self) -> None:
         if self._woken is not None:

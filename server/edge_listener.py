@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.utils import parse_socket_addr
 
 from .acceptor import TOO_MANY, Doorkeeper, accept, accept_waiting
-from .edge_connection import Connection, Serving
+from .edge_connection import Connection
+from .edge_socket import Serving
 
 if TYPE_CHECKING:
     import socket
@@ -58,7 +60,6 @@ async def open_edge(
       let_in: accepts, for ever.
     """
     context = WorkerContext(None)
-    serving = Serving(app, _config(limits), context, limits, refused, plain)
     connections: set[Connection] = set()
     all_ended = trio.Event()  # when set, the process was about to end already
     leaving = False
@@ -67,7 +68,9 @@ async def open_edge(
         if len(connections) >= most:
             doorkeeper.turn_away(sock, f"{len(connections)} connections are served, and open files are limited", running)
             return
-        connection = Connection(sock, peer, serving)
+        start(Connection(sock, parse_socket_addr(sock.family, peer), serving))
+
+    def start(connection: Connection) -> None:
         connections.add(connection)
         running.start_soon(serve, connection)
 
@@ -81,6 +84,7 @@ async def open_edge(
             if leaving and not connections:
                 all_ended.set()
 
+    serving = Serving(app, _config(limits), context, limits, start, refused, plain)
     doorkeeper = Doorkeeper(listener, lambda: refused(TOO_MANY))
     async with trio.open_nursery() as running:
         with closing(listener), closing(doorkeeper):

@@ -40,10 +40,12 @@ def engine() -> str:
     return "actors"
 
 
-@pytest.fixture(params=[True, False], ids=["plain", "asgi"])
-def way(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Both ways of a request through the server: past h11 and ASGI's `send`, and through them."""
-    token = PLAIN.set(request.param)
+@pytest.fixture(params=["plain", "no pump", "asgi"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All ways of a request through the server: past h11 and ASGI's `send`, watched by the pump or by a task, and through them."""
+    if request.param == "no pump":
+        monkeypatch.setattr("server.edge_connection.pump", lambda: None)
+    token = PLAIN.set(request.param != "asgi")
     yield
     PLAIN.reset(token)
 

@@ -34,10 +34,12 @@ def part(body: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-@pytest.fixture(params=[True, False], ids=["plain", "h11"], autouse=True)
-def plain(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Both ways of a request through the server."""
-    token = PLAIN.set(request.param)
+@pytest.fixture(params=["plain", "no pump", "h11"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All ways of a request through the server."""
+    if request.param == "no pump":
+        monkeypatch.setattr("server.edge_connection.pump", lambda: None)
+    token = PLAIN.set(request.param != "h11")
     yield
     PLAIN.reset(token)
 
