@@ -6,66 +6,20 @@ import contextlib
 import logging
 import re
 import socket
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
 
-from server.edge_listener import open_edge
-from server.listeners import open_listener
-from server.settings import Address, EdgeSettings
+from server.settings import EdgeSettings
+
+from .edge_serving import PLAIN, REQUEST, START, ask, everything, part, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from .edge_serving import Receive, Send
 
-    Receive = Callable[[], Awaitable[Any]]
-    Send = Callable[[Any], Awaitable[None]]
-    App = Callable[[Any, Receive, Send], Awaitable[None]]
-
-#: In plain form; the same bytes go through h11 where `plain` is false.
-REQUEST = b"POST /v1/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
-START = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-def part(body: bytes, *, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": more}
-
-
-@pytest.fixture(params=["plain", "no pump", "h11"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """All ways of a request through the server."""
-    if request.param == "no pump":
-        monkeypatch.setattr("server.edge_connection.pump", lambda: None)
-    token = PLAIN.set(request.param != "h11")
-    yield
-    PLAIN.reset(token)
-
-
-PLAIN = ContextVar("PLAIN", default=True)
-
-
-@asynccontextmanager
-async def serving(app: App, *, grace: float = 0.0, limits: EdgeSettings | None = None) -> AsyncIterator[tuple[str, int]]:
-    """The address at which `app` is served."""
-    listener = open_listener(Address("127.0.0.1", 0), "bind", backlog=16, write_timeout=30.0)
-    address = listener.getsockname()
-    with trio.fail_after(60):
-        async with open_edge(app, listener, limits or EdgeSettings(), grace=grace, plain=PLAIN.get()):
-            yield address
-
-
-async def everything(stream: trio.SocketStream) -> bytes:
-    return b"".join([data async for data in stream])
-
-
-async def ask(address: tuple[str, int], sent: bytes = REQUEST) -> bytes:
-    """What comes until the connection is closed by the server."""
-    async with await trio.open_tcp_stream(*address) as stream:
-        await stream.send_all(sent)
-        return await everything(stream)
+pytestmark = pytest.mark.usefixtures("way")
 
 
 async def test_nothing_is_written_after_a_write_that_was_cancelled() -> None:
