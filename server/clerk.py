@@ -24,7 +24,7 @@ _logger: Final = logging.getLogger("evenflow.clerk")
 
 #: Seconds that an entry lies. The log's thread gathers lines for 20 ms anyway, and nobody sees either delay.
 DELAY: Final = 0.025
-#: Entries that are written before others have their turn: half a millisecond, at 25 to 30 us each.
+#: Entries that are written before others have their turn: a quarter to half a millisecond, at 15 to 27 us each.
 AT_ONCE: Final = 16
 #: Entries that may lie, as many as the log takes lines; beyond, each that comes has the oldest written: the price it had without a clerk.
 MOST: Final = 4096
