@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .http2 import Http2Session
+    from .pump import Pump
 
 #: What one read takes at most.
 READ_BYTES: Final = 64 * 1024
@@ -33,12 +34,13 @@ class Connection:
     Cancellation: `receive()` loses nothing by it. `send()` may have sent a part; the connection is of no use then.
     """
 
-    __slots__ = ("_filled", "_sock", "_wake", "closed", "idle_until", "opened_at", "session")
+    __slots__ = ("_filled", "_pump", "_sock", "_wake", "closed", "idle_until", "opened_at", "session")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._filled = False
-        self._wake: Callable[[], None] | None = None  # ends the wait of the task in pour()
+        self._pump: Pump | None = None  # watches it, and goes on while nobody reads, until something comes then
+        self._wake: Callable[[], None] | None = None  # ends the wait of the task that reads
         self.closed = False
         self.opened_at = trio.current_time()
         self.idle_until = 0.0  # kept by the pool
@@ -73,10 +75,13 @@ class Connection:
                 await trio.lowlevel.cancel_shielded_checkpoint()  # the others want to run; shielded, for what was read must not be lost
                 return data
         while True:
-            try:
-                await trio.lowlevel.wait_readable(self._sock)
-            except (OSError, trio.ClosedResourceError) as exc:
-                raise self._broken(exc) from exc
+            if (found := self._watched()) is not None:
+                await self._wait(found, self._wake_up)
+            else:
+                try:
+                    await trio.lowlevel.wait_readable(self._sock)
+                except (OSError, trio.ClosedResourceError) as exc:
+                    raise self._broken(exc) from exc
             if (data := self.receive_nowait()) is not None:
                 return data
 
@@ -94,24 +99,9 @@ class Connection:
 
         Cancellation: nothing is lost by it: what was read was handed over.
         """
-        try:
-            found = pump()
-        except OSError:  # no descriptor is left for its epoll; reading needs none
+        if (found := self._watched()) is None:
             return True
-        if found is None:
-            return True
-        if self.closed:
-            raise self._broken(trio.ClosedResourceError())
-        fd, task = self._sock.fileno(), trio.lowlevel.current_task()
         failure: Exception | None = None
-
-        def stop() -> None:
-            self._wake = None
-            found.remove(fd)
-
-        def wake() -> None:
-            stop()
-            trio.lowlevel.reschedule(task)
 
         def readable() -> None:
             nonlocal failure
@@ -120,24 +110,63 @@ class Connection:
                     return
             except Exception as exc:  # whatever it is, it concerns this stream alone
                 failure = exc
-            if self._wake is wake:  # else what it took has cancelled the task, or closed the connection
-                wake()
+            if self._wake is not None:  # else what it took has cancelled the task, or closed the connection
+                self._wake()
+
+        await self._wait(found, readable)
+        if failure is not None:
+            raise failure
+        return False
+
+    def _watched(self) -> Pump | None:
+        """The pump, which watches this connection from now on; None if there is none, or the system watches no more sockets."""
+        if self.closed:
+            raise self._broken(trio.ClosedResourceError())
+        if self._pump is None:
+            try:
+                if (found := pump()) is not None:
+                    found.add(self._sock.fileno(), self._stop_watching)
+                    self._pump = found
+            except OSError:  # no descriptor is left for its epoll, or no more are watched for this user; reading needs neither
+                return None
+        return self._pump
+
+    def _stop_watching(self) -> None:
+        """What the pump calls while nobody reads: something has come, and it would go on calling."""
+        if self._pump is not None:
+            self._pump.remove(self._sock.fileno())
+            self._pump = None
+
+    def _wake_up(self) -> None:
+        if self._wake is not None:
+            self._wake()
+
+    async def _wait(self, found: Pump, readable: Callable[[], None]) -> None:
+        """Have this called for what comes, until `_wake` is.
+
+        Raises:
+          UpstreamDisconnected: the connection was closed on this side.
+        """
+        fd, task = self._sock.fileno(), trio.lowlevel.current_task()
+
+        def stop() -> None:
+            self._wake = None
+            if self._pump is not None:
+                found.change(fd, self._stop_watching)
+
+        def wake() -> None:
+            stop()
+            trio.lowlevel.reschedule(task)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             stop()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        try:
-            found.add(fd, readable)
-        except OSError:  # the system watches no more sockets for this user
-            return True
+        found.change(fd, readable)
         self._wake = wake
         await trio.lowlevel.wait_task_rescheduled(abort)
-        if failure is not None:
-            raise failure
         if self.closed:
             raise self._broken(trio.ClosedResourceError())
-        return False
 
     def receive_nowait(self) -> bytes | None:
         """What has come, None if nothing has; raises as `receive()` does."""
@@ -162,15 +191,18 @@ class Connection:
         return True
 
     def is_stale(self) -> bool:
-        """While it is idle there is something to read: its end, or bytes that belong to no request. HTTP/2 has such bytes."""
-        return self.session is None and self.has_come()
+        """While it is idle there is something to read: its end, or bytes that belong to no request. HTTP/2 has such bytes.
+
+        As long as the pump watches it nothing had come when trio last looked; what came since then a request would meet anyway.
+        """
+        return self.session is None and self._pump is None and self.has_come()
 
     def close(self) -> None:
         """Close it now; a task that waits for it gets UpstreamDisconnected. Idempotent."""
         if not self.closed:
             self.closed = True
-            if self._wake is not None:
-                self._wake()
+            self._wake_up()
+            self._stop_watching()
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
 

@@ -59,6 +59,10 @@ class Pump:
         self._epoll.register(fd, select.EPOLLIN)
         self._calls[fd] = call
 
+    def change(self, fd: int, call: Callable[[], None]) -> None:
+        """Call another from now on. It costs no system call, so that a socket can stay here while nobody waits for it."""
+        self._calls[fd] = call
+
     def remove(self, fd: int) -> None:
         """Call nobody for it any more; before it is closed."""
         del self._calls[fd]

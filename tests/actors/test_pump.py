@@ -291,6 +291,54 @@ async def test_a_socket_may_be_waited_for_by_a_task_that_wants_to_write_meanwhil
         found.remove(ours.fileno())
 
 
+class Turns(trio.abc.Instrument):
+    """Cancels a scope after so many turns of trio's loop."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        self._left = 1000
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._left -= 1
+        if not self._left:
+            self._scope.cancel()
+
+
+async def test_what_nobody_reads_keeps_nobody_awake_and_tells_that_the_connection_is_stale(autojump_clock: MockClock) -> None:
+    with connected() as (connection, peer), trio.CancelScope() as scope:
+        trio.lowlevel.add_instrument(Turns(scope))
+        peer.sendall(b"answer")
+        assert await connection.receive() == b"answer"
+        assert not connection.is_stale()
+        peer.sendall(b"more")
+        await trio.sleep(1)  # the clock only jumps when nothing happens
+        assert connection.is_stale()
+        assert await connection.receive() == b"more"  # and it is watched again
+        peer.close()
+        await trio.sleep(1)
+        assert connection.is_stale()
+    assert not scope.cancelled_caught
+
+
+async def test_one_who_reads_may_be_cancelled_and_closed_like_one_who_is_called() -> None:
+    with connected() as (connection, peer):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.receive)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        peer.sendall(b"x")
+        assert await connection.receive() == b"x"
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def read() -> None:
+                with pytest.raises(UpstreamDisconnected, match="closed on this side"):
+                    await connection.receive()
+
+            await wait_all_tasks_blocked()
+            connection.close()
+
+
 def test_there_is_none_where_trio_waits_in_a_way_we_do_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     class Another(trio._core._io_epoll.EpollIOManager):
         pass
