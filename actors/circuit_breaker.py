@@ -391,7 +391,8 @@ class _Body:
                     finally:
                         self.board.resting = None
                     self._handle_all(message, inbox)
-                    self._keep_time()
+                    if (deadline := self._deadline()) < self._waiting.deadline:
+                        self._waiting.deadline = deadline
             now = trio.current_time()
             for name, circuit in self._circuits.items():
                 circuit.advance(now)
@@ -401,9 +402,9 @@ class _Body:
         """When a circuit changes of itself."""
         return min((circuit.deadline for circuit in self._circuits.values()), default=math.inf)
 
-    def _keep_time(self) -> None:
-        """Wake when a circuit is due. A deadline that moves back is met too early, for nothing, once."""
-        if (deadline := self._deadline()) < self._waiting.deadline:
+    def _keep_time(self, upstream: str) -> None:
+        """Wake when this circuit is due; the others are as they were. A deadline that moves back is met too early, for nothing, once."""
+        if (deadline := self._circuits[upstream].deadline) < self._waiting.deadline:
             self._waiting.deadline = deadline
 
     def admit(self, upstream: str, alone: bool, attempting: bool) -> Grant | Refusal:
@@ -417,12 +418,12 @@ class _Body:
     def rest_on(self, upstream: str) -> None:
         """Publish what an answer changed; whoever has the answer keeps it, whatever becomes of this."""
         self._publish(upstream)
-        self._keep_time()
+        self._keep_time(upstream)
 
     def hear(self, report: _Started | _Ended) -> None:
         """Take a report at once, while it rests."""
         self._handle(report, trio.current_time())
-        self._keep_time()
+        self._keep_time(report.grant.upstream)
 
     def _handle_all(self, message: _Message, inbox: trio.MemoryReceiveChannel[_Message]) -> None:
         """A message and what lies behind it. `receive` gives one message per round of trio's scheduler, and a round is as long as all

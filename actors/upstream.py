@@ -122,6 +122,7 @@ class UpstreamClient:
         self._upstreams = upstreams
         self._transports = transports
         self._every = every
+        self._ours = {name: _our_headers(upstream) for name, upstream in upstreams.items()}
         self._warned_of: set[tuple[str, str]] = set()
 
     def prepare(self, upstreams: Iterable[Upstream]) -> UpstreamClient:
@@ -172,11 +173,15 @@ class UpstreamClient:
         """
         upstream = candidate.upstream
         url, host = _target(upstream.base_url + request.path)
-        headers = [(b"host", host), *request.headers, (b"accept-encoding", b"identity"), *_credential(upstream, request)]
-        headers += [(name.lower().encode(), value.encode()) for name, value in upstream.headers]
+        headers = [(b"host", host), *request.headers, *self._ours[upstream.name]]
+        if upstream.auth == "client" and request.authorization:
+            headers.append((b"authorization", request.authorization))
         if attempt:
             headers.append((b"x-evenflow-attempt", b"%d" % attempt))
-        if not any(name == b"user-agent" for name, _ in headers):
+        for name, _ in headers:
+            if name == b"user-agent":
+                break
+        else:
             headers.append((b"user-agent", b"evenflow"))  # some servers refuse those that have none
         if body or request.method == "POST":
             headers.append((b"content-length", b"%d" % len(body)))
@@ -263,7 +268,9 @@ def _target(url: str) -> tuple[httpx.URL, bytes]:
     return parsed, parsed.netloc
 
 
-def _credential(upstream: Upstream, request: UpstreamRequest) -> Headers:
-    if upstream.auth == "client":
-        return [(b"authorization", request.authorization)] if request.authorization else []
-    return [(b"authorization", b"Bearer " + upstream.key.reveal().encode())] if upstream.key else []
+def _our_headers(upstream: Upstream) -> Headers:
+    """What every request to an upstream has; made once. The caller's own credential is not among it."""
+    headers = [(b"accept-encoding", b"identity")]
+    if upstream.auth != "client" and upstream.key:
+        headers.append((b"authorization", b"Bearer " + upstream.key.reveal().encode()))
+    return headers + [(name.lower().encode(), value.encode()) for name, value in upstream.headers]

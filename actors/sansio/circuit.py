@@ -175,8 +175,8 @@ class Circuit:
                 due = since + self._policy.window
         if self._pause is not None:
             due = min(due, self._pause.until)
-        if any(self._window.totals):
-            due = min(due, self._seen + self._window.width)
+        if self._window.counts and (bucket := self._seen + self._window.width) < due:
+            due = bucket
         return due
 
     # ---- what the operator and the supervisor do ----------------------------------------------------------------------

@@ -38,6 +38,11 @@ class SlidingWindow:
         """The counts per kind, as of the last `advance` or `record`."""
         return tuple(self._totals)
 
+    @property
+    def counts(self) -> bool:
+        """There is an entry, as of then."""
+        return any(self._totals)
+
     def advance(self, now: float) -> None:
         """Forget what has left the window. A clock that stands still or steps back changes nothing."""
         newest = int(now // self._width)
