@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from .chunks import Chunk, Comment, Done, Event, InBandError, Malformed
+from .event_form import EventForm
 from .event_json import make_error, read_event, read_json
 from .sse_blocks import MOST_LINES, BlockSplitter, Oversize, read_fields
 
@@ -36,12 +37,16 @@ class ChunkParser:
         self._max_event = max_event
         self._small = min(_LARGE, max_event + 2)
         self._splitter = BlockSplitter(max_event)
+        self._form: EventForm | None = EventForm(self._small)
 
     def feed(self, data: bytes) -> list[Chunk]:
         """The chunks that `data` completes, in order."""
         # The usual read is one usual block (see below) and nothing else; between two blocks the splitter would hand it back as it is.
+        form, idle = self._form, self._splitter.idle
+        if idle and form is not None and (event := form.read(data)) is not None:
+            return [event]
         if (
-            self._splitter.idle
+            idle
             and data.startswith(_USUAL)
             and data.endswith(b"\n\n")
             and data.find(b"\n") == len(data) - 2
@@ -49,21 +54,31 @@ class ChunkParser:
             and len(data) < self._small
             and (data.isascii() or _is_utf8(data))
         ):
-            return [read_event(data, data[data.find(b"{") : -2])]
+            return [self._read_usual(data)]
         chunks: list[Chunk] = []
         for block in self._splitter.feed(data):
             if isinstance(block, Oversize):
                 told = f"event of more than {self._max_event} bytes or {MOST_LINES} lines"
                 chunks.append(Malformed(block.head, told, may_carry_output=True, oversize=True))
+            elif form is not None and (event := form.read(block)) is not None:
+                chunks.append(event)
             # The usual block: one line of JSON, valid UTF-8. The first byte of the data tells it from [DONE].
             elif block.startswith(_USUAL) and block.find(b"\n") == len(block) - 2 and b"\r" not in block and _is_utf8(block):
-                begin = block.find(b"{")
-                chunks.append(read_event(block, block[begin:-2] if len(block) < _LARGE else memoryview(block)[begin:-2]))
+                chunks.append(self._read_usual(block))
             elif block.startswith(b":") and block.find(b"\n") == len(block) - 2 and b"\r" not in block and _is_utf8(block):
                 chunks.append(Comment(block))  # an upstream may send a hundred thousand a second
             else:
                 chunks += _read_block(block)
         return chunks
+
+    def _read_usual(self, block: bytes) -> Chunk:
+        begin, form = block.find(b"{"), self._form
+        chunk = read_event(block, block[begin:-2] if len(block) < _LARGE else memoryview(block)[begin:-2])
+        if form is not None and isinstance(chunk, Event):
+            form.learn(chunk)
+            if form.given_up:
+                self._form = None
+        return chunk
 
     def close(self, clean: bool) -> list[Chunk]:
         """The chunks that the end of the body completes. Call it once, last.

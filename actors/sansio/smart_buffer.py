@@ -26,6 +26,8 @@ from .shapes import SHAPES
 from .ticket import Ticket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .stuttering_detector import StutteringDetector
 
 
@@ -70,6 +72,8 @@ class SmartBuffer:
 
     Attributes:
       flushes: how many holds ended for which reason.
+      passes: takes the next event if it can be told at a glance that it leaves as it came; False if `take` has to be asked. Not
+        to be called while something is held.
       refused: repairs that were thought of and not proven, by shape.
       repairs: events repaired (mode "observe": that would have been), by shape.
     """
@@ -81,6 +85,7 @@ class SmartBuffer:
         self._observing = detector.policy.mode == "observe"
         self._queue: deque[Ticket] = deque()
         self._size = 0
+        self.passes: Callable[[Event, float], bool] = detector.passes if not self._off else lambda event, now: True
         self.flushes = detector.flushes
         self.refused = detector.refused
         self.repairs: Counter[str] = Counter()

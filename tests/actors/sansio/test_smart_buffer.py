@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.sansio.chunk_parser import ChunkParser
 from actors.sansio.chunks import Chunk, Comment, Event
@@ -187,3 +189,30 @@ def test_after_its_hold_a_shadow_holds_nothing_more() -> None:
     held.expire(0.5)
     (one,) = held.add(sent := event("The"), 0.6)
     assert one.frame is sent.raw
+
+
+@pytest.mark.parametrize("mode", ["repair", "observe", "off"])
+@given(
+    said=st.lists(
+        st.tuples(st.sampled_from(["The", " cat", " sat", " on", "The cat", "a"]), st.sampled_from([0, 0, 0, 0, 1]), st.booleans()),
+        max_size=40,
+    ),
+    counted=st.booleans(),
+    step=st.sampled_from([0.0, 0.02, 0.3]),
+)
+def test_what_passes_at_a_glance_would_have_passed(mode: str, said: list[tuple[str, int, bool]], counted: bool, step: float) -> None:
+    glancing, looking = buffer(mode=mode, threshold=1.0), buffer(mode=mode, threshold=1.0)
+    for place, (text, choice, finishes) in enumerate(said):
+        now = step * place
+        body: dict[str, Any] = {"id": f"c{place // 25}", "choices": [{"index": choice, "delta": {"content": text}}]}
+        if finishes and place % 5 == 4:
+            body["choices"][0]["finish_reason"] = "stop"
+        if counted:
+            body["usage"] = {"completion_tokens": place}
+        (one,) = ChunkParser().feed(b"data: " + json.dumps(body).encode() + b"\n\n")
+        assert isinstance(one, Event)
+        assert glancing.expire(now) == looking.expire(now)
+        took = glancing.deadline == math.inf and glancing.passes(one, now)
+        assert looking.take(one, now) == (None if took else glancing.take(one, now))
+    assert glancing.flush(100.0) == looking.flush(100.0)
+    assert (glancing.repairs, glancing.flushes, glancing.refused) == (looking.repairs, looking.flushes, looking.refused)
