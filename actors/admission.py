@@ -154,7 +154,7 @@ class Visit:
     _key: str = ""
     _patience: float = field(init=False)
     _place: Place | None = None
-    _turned: trio.Event = field(default_factory=trio.Event)
+    _turned: trio.Event | None = None  # there is one as long as it waits for its place
     _bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -192,14 +192,19 @@ class Visit:
           key: whose request it is; keys are served in turn.
         """
         self._key = key
-        self._place = self._lines.ask(STREAMS, self._key, self._turned.set)
+        self._place = self._lines.ask(STREAMS, self._key, self._turn)
         return self._turned_away() if self._place.standing is Standing.TURNED_AWAY else None
 
     async def admitted(self) -> Rejection | None:
         """Wait until the place that `knock` asked for is there. Once it is, this does not wait."""
         if self._place is None:
             return self.knock() or await self.admitted()
+        self._turned = trio.Event()
         return await self._until_granted(self._place, self._turned, "admission.max_streams")
+
+    def _turn(self) -> None:
+        if self._turned is not None:
+            self._turned.set()
 
     def free_slot(self, upstream: str) -> Slot | None:
         """A slot of an upstream, if one is free and nobody waits for it."""

@@ -156,7 +156,10 @@ class RouteTable:
         """The route of `model`, or None if nothing serves it."""
         if (route := self._exact.get(model)) is not None:
             return route
-        return next((r for r in self._globs if fnmatch.fnmatchcase(model, r.pattern)), None)
+        for route in self._globs:
+            if route.pattern == "*" or fnmatch.fnmatchcase(model, route.pattern):
+                return route
+        return None
 
 
 def is_glob(pattern: str) -> bool:

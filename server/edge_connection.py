@@ -3,7 +3,7 @@
 No task reads. While a request is answered, and while the next is waited for, the pump (actors/pump.py) watches the socket and calls
 `_readable`, which takes what came: more of the body, a request sent ahead of its turn, or the client's leaving, which ends the exchange
 at once. So a request costs no nursery, no second task and no scope, and a client that was there once is watched without a system call
-until it leaves. Only the wait for a head has a deadline, in a scope of its own; none runs during an answer.
+until it leaves. Only the wait for a head has a deadline (edge_patience.py); none runs during an answer.
 
 What has no place here goes on elsewhere. A request in any other form is left to edge_concurrent.py with the rest of its connection, and
 so is everything where there is no pump. An application that has something left to do behind its answer (the upstream may still owe the
@@ -51,16 +51,21 @@ class Connection(ClientSocket):
         self._passed_on = False
         self._pump: Pump | None = None  # while it watches
         self._sleeper: trio.lowlevel.Task | None = None  # waits for bytes
-        self._waiting: trio.CancelScope | None = None  # around that
-        self._deadline = 0.0  # of it; 0 if it never waited
+        self._deadline = 0.0  # until when; 0 if it never waited
         self._rest: ConcurrentConnection | None = None  # has taken over
 
     def stop(self) -> None:
         """End the connection unless a request is being answered."""
         if self._rest is not None:
             self._rest.stop()
-        elif self._waiting is not None:
-            self._waiting.cancel()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Wait no longer for a request."""
+        if self._sleeper is not None:
+            sleeper, self._sleeper = self._sleeper, None
+            trio.lowlevel.reschedule(sleeper)
 
     async def run(self) -> None:
         """Serve until either side ends the connection and no application runs any more."""
@@ -93,16 +98,17 @@ class Connection(ClientSocket):
 
     async def _wait(self) -> None:
         """Until bytes of the client's lie in `_ahead`, or it is gone, or its time or ours is over."""
-        limits = self._serving.limits
-        self._deadline = trio.current_time() + (limits.keepalive_timeout if self._used else limits.header_timeout)
-        with trio.CancelScope(deadline=self._deadline) as self._waiting:
-            self._sleeper = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._wake_for_the_end)
-        self._waiting = None
+        patience = self._serving.between if self._used else self._serving.before
+        self._deadline = patience.begin(self)
+        self._sleeper = trio.lowlevel.current_task()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._no_sleep)
+        finally:
+            patience.end(self)
         if not (self._ahead or self._ends):
             self._readable()  # what came in the moment in which its time was up, or the server stopped, came in time
 
-    def _wake_for_the_end(self, _: object) -> trio.lowlevel.Abort:
+    def _no_sleep(self, _: object) -> trio.lowlevel.Abort:
         self._sleeper = None
         return trio.lowlevel.Abort.SUCCEEDED
 
@@ -153,9 +159,7 @@ class Connection(ClientSocket):
             elif len(self._ahead) > AHEAD:
                 self._give_up()
                 self._leave(exchange)
-        if self._sleeper is not None:
-            sleeper, self._sleeper = self._sleeper, None
-            trio.lowlevel.reschedule(sleeper)
+        self.wake()
 
     def _leave(self, exchange: Exchange | None) -> None:
         """The client is gone, or counts as gone."""

@@ -164,12 +164,7 @@ class Exchange:
     async def receive(self) -> dict[str, Any]:
         while True:
             if self._parts or not (self._missing or self._told_all):
-                body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-                self._parts.clear()
-                self._ahead = 0
-                self._told_all = not self._missing
-                self._have_room()
-                return {"type": "http.request", "body": body, "more_body": not self._told_all}
+                return {"type": "http.request", "body": self.take(), "more_body": not self._told_all}
             if self._left or self._ended:
                 return {"type": "http.disconnect"}
             self._woken = trio.Event()
@@ -189,6 +184,15 @@ class Exchange:
             pass  # as ASGI has it: what is sent to a client that left is lost without a word
 
     # ---- and past ASGI ---------------------------------------------------------------------------------------------------
+
+    def take(self) -> bytes:
+        """What has come of the body and was not taken yet; all of it if nothing is missing."""
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._ahead = 0
+        self._told_all = not self._missing
+        self._have_room()
+        return body
 
     def watch(self, left: Callable[[], None] | None) -> None:
         """Call this once the client leaves, which may have happened; None calls nobody any more."""

@@ -19,6 +19,7 @@ from hypercorn.utils import parse_socket_addr
 
 from .acceptor import TOO_MANY, Doorkeeper, accept, accept_waiting
 from .edge_connection import Connection
+from .edge_patience import open_patience
 from .edge_socket import Serving
 
 if TYPE_CHECKING:
@@ -63,12 +64,13 @@ async def open_edge(
     connections: set[Connection] = set()
     all_ended = trio.Event()  # when set, the process was about to end already
     leaving = False
+    family = listener.family
 
     def welcome(sock: socket.socket, peer: Any) -> None:
         if len(connections) >= most:
             doorkeeper.turn_away(sock, f"{len(connections)} connections are served, and open files are limited", running)
             return
-        start(Connection(sock, parse_socket_addr(sock.family, peer), serving))
+        start(Connection(sock, parse_socket_addr(family, peer), serving))
 
     def start(connection: Connection) -> None:
         connections.add(connection)
@@ -84,9 +86,9 @@ async def open_edge(
             if leaving and not connections:
                 all_ended.set()
 
-    serving = Serving(app, _config(limits), context, limits, start, refused, plain)
     doorkeeper = Doorkeeper(listener, lambda: refused(TOO_MANY))
-    async with trio.open_nursery() as running:
+    async with open_patience(limits.header_timeout, limits.keepalive_timeout) as (before, between), trio.open_nursery() as running:
+        serving = Serving(app, _config(limits), context, limits, start, refused, before, between, plain)
         with closing(listener), closing(doorkeeper):
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(let_in, listener, doorkeeper, welcome)
@@ -96,6 +98,7 @@ async def open_edge(
                 for sock, peer in accept_waiting(listener):
                     welcome(sock, peer)
                 accepting.cancel_scope.cancel()
+        serving.stopping = True
         await context.terminated.set()
         leaving = True
         for connection in connections & served:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Send = Callable[[Any], Awaitable[None]]
 
+_CORS: Final = b"access-control-"
 #: Names that lead to this machine. host.docker.internal: a container's way to the host it runs on.
 THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal"})
 #: Probes come by the container's address, and learn nothing but yes or no.
@@ -88,8 +89,9 @@ class Visitors:
         added = self._told(scope)
 
         async def sending(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                kept = [(name, value) for name, value in message["headers"] if not name.lower().startswith(b"access-control-")]
+            # Seldom is there anything to take away or to add, and one look at all names is cheaper than a look at each.
+            if message["type"] == "http.response.start" and (added or _CORS in b" ".join([n for n, _ in message["headers"]]).lower()):
+                kept = [(name, value) for name, value in message["headers"] if not name.lower().startswith(_CORS)]
                 message = {**message, "headers": [*kept, *added]}
             await send(message)
 

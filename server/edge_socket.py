@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .edge_connection import Connection
     from .edge_exchange import Exchange
     from .edge_guard import Refusal
+    from .edge_patience import Patience
     from .settings import EdgeSettings
 
 _log: Final = logging.getLogger("evenflow.edge")
@@ -42,14 +43,16 @@ _LINGER: Final = 2.0
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Serving:
     """What the connections of one listener have in common.
 
     Args:
       start: runs a connection, and stops it when the listener ends.
+      before, between: for the head of a first request, and of further ones.
       refused: told of every request that was refused before the application saw it.
       plain: requests in plain form are answered without h11. Without it none is: then ASGI is the only way, which the tests walk as well.
+      stopping: no connection serves a further request.
     """
 
     app: AsgiApp
@@ -58,7 +61,10 @@ class Serving:
     limits: EdgeSettings
     start: Callable[[Connection], None]
     refused: Callable[[Refusal], None]
+    before: Patience
+    between: Patience
     plain: bool = True
+    stopping: bool = False
 
 
 class ClientSocket:
@@ -81,7 +87,7 @@ class ClientSocket:
     @property
     def is_last(self) -> bool:
         """The server stops."""
-        return self._serving.context.terminated.is_set()
+        return self._serving.stopping
 
     def exchanged(self, *, keep: bool) -> None:
         """The response is complete; without `keep` the connection ends."""

@@ -32,12 +32,6 @@ def exchange_of(scope: Mapping[str, Any]) -> Exchange | None:
     return exchange if type(exchange) is Exchange else None
 
 
-def is_whole(scope: Mapping[str, Any]) -> bool:
-    """The body of the request has come, to its end."""
-    exchange = exchange_of(scope)
-    return exchange is not None and not exchange.missing
-
-
 class PlainOutlet:
     """An Outlet over an exchange.
 

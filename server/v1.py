@@ -38,7 +38,7 @@ from .bookkeeping import TRACE_CONTEXT, open_booking
 from .buffers import guard_factory
 from .flights import RecordedMachine
 from .hops import CODE, MOST, TOO_MANY, hops_of, next_hop
-from .outlets import exchange_of, is_whole, run_processor
+from .outlets import exchange_of, run_processor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from actors import Outcome, Rejection, Route, Visit
 
     from .bookkeeping import Booking
+    from .edge_exchange import Exchange
     from .flights import Flight
     from .services import Services
     from .settings import Settings
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 #: Answered as SSE when `stream` is true; only these go through the pipeline (DESIGN section 4).
 COMPLETIONS: Final = ("/v1/chat/completions", "/v1/completions")
 
+#: What goes up for them, below an upstream's base_url.
+_TARGETS: Final = {path.encode(): path.removeprefix("/v1") for path in COMPLETIONS}
+_CLOSE: Final = ((b"connection", b"close"),)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -85,6 +89,7 @@ class V1:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._open_guard = guard_factory(services.settings)
+        self._policies: dict[tuple[object, ...], StreamPolicy] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         with self._services.admission.visit() as visit:
@@ -92,7 +97,8 @@ class V1:
 
     async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send, visit: Visit) -> None:
         headers = scope["headers"]
-        if exchange_of(scope) is None:  # else they are as we want them
+        exchange = exchange_of(scope)
+        if exchange is None:  # else they are as we want them
             headers = [(bytes(name).lower(), bytes(value)) for name, value in headers]
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         path = scope["path"].rstrip("/") if scope["path"] != "/v1/" else scope["path"]
@@ -103,7 +109,10 @@ class V1:
                 raise Refusal(508, TOO_MANY, CODE, "server_error")
             _check_coding(headers, text, path)
             target = _target(scope, path)
-            body = await _read_body(receive, text, self._services.settings, visit, whole=is_whole(scope))
+            if exchange is not None and not exchange.missing:
+                body = _take_body(exchange, self._services.settings, visit)
+            else:
+                body = await _read_body(receive, text, self._services.settings, visit)
             facts = _facts(body, text, path)
             route = self._route(facts)
             delivery = _delivery(text, route)
@@ -161,6 +170,22 @@ class V1:
                 404, f"no route serves the model {facts.model[:200]!r}; there are routes for: {known}", "model_not_found", param="model"
             )
         return route
+
+    def _policy(self, facts: RequestFacts, route: Route, path: str, *, whole: bool) -> StreamPolicy:
+        """What a stream may do; kept, for there are but a few kinds of request."""
+        kind = (route.pattern, path, whole, facts.choices, facts.deterministic, facts.structured)
+        if (policy := self._policies.get(kind)) is None:
+            policy = self._policies[kind] = StreamPolicy(
+                choices=facts.choices,
+                replay_reasoning=route.recovery.strategy("reasoning_cut") == "replay",
+                resume=strategies_for(route.resume, facts, continuable=path == COMPLETIONS[0] and route.continuable),
+                whole=whole,
+                skip_bad_chunks=route.recovery.strategy("bad_chunk") == "skip",
+                keepalive_after=route.timers.keepalive_after,
+                keepalive_interval=route.timers.keepalive_interval,
+                total=route.timers.total,
+            )
+        return policy
 
     def _machine(self, policy: StreamPolicy, tally: Tally, now: float, flight: Flight | None) -> StreamMachine:
         buffers = self._services.buffers
@@ -220,17 +245,7 @@ class V1:
         headers = ResponseHeaders(booking.request_id, engine, booking.trace_response())
         if engine != "actors":
             return RelayProcessor(attempts, headers, route.timers, stream=facts.stream, tally=tally, shadow=shadow)
-        policy = StreamPolicy(
-            choices=facts.choices,
-            replay_reasoning=route.recovery.strategy("reasoning_cut") == "replay",
-            resume=strategies_for(route.resume, facts, continuable=path == COMPLETIONS[0] and route.continuable),
-            whole=whole,
-            skip_bad_chunks=route.recovery.strategy("bad_chunk") == "skip",
-            keepalive_after=route.timers.keepalive_after,
-            keepalive_interval=route.timers.keepalive_interval,
-            total=route.timers.total,
-        )
-        machine = self._machine(policy, tally, now, booking.flight)
+        machine = self._machine(self._policy(facts, route, path, whole=whole), tally, now, booking.flight)
         return StreamProcessor(attempts, machine, headers, max_event=services.settings.max_event, tally=tally, alarms=services.alarms)
 
 
@@ -267,16 +282,20 @@ def _target(scope: dict[str, Any], path: str) -> str:
     Args:
       path: the decoded one, by which the request is judged.
     """
+    query = scope.get("query_string", b"")
+    if not query and (target := _TARGETS.get(scope["raw_path"])) is not None:
+        return target
     raw: str = scope["raw_path"].decode("ascii").rstrip("/")
     # Many servers take "\\" for "/". A path that led out of the base_url would reach, with its credential, what nobody configured.
     if {".", ".."} & set(re.split(r"[/\\]", path)) or not path.isprintable() or not f"{raw}/".startswith("/v1/"):
         raise Refusal(400, "the path must be plain: no '.' or '..' in it, no control character, and /v1 not encoded", "invalid_path")
-    query = scope.get("query_string", b"")
     return (path if path in COMPLETIONS else raw).removeprefix("/v1") + (f"?{query.decode('latin-1')}" if query else "")
 
 
 def _check_coding(fields: list[tuple[bytes, bytes]], headers: dict[str, str], path: str) -> None:
-    if any(name == b"content-encoding" and value.lower() not in (b"", b"identity") for name, value in fields):
+    if "content-encoding" in headers and any(
+        name == b"content-encoding" and value.lower() not in (b"", b"identity") for name, value in fields
+    ):
         raise Refusal(415, "a compressed request body is not accepted; send it without content-encoding", None)
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if path in COMPLETIONS and media_type != "application/json":
@@ -295,19 +314,28 @@ def _busy(rejection: Rejection, headers: tuple[tuple[bytes, bytes], ...] = ()) -
     return Refusal(503, rejection.message, "server_busy", "server_error", headers=(wait, *headers))
 
 
-async def _read_body(receive: Receive, headers: dict[str, str], settings: Settings, visit: Visit, *, whole: bool) -> bytes:
-    """The request's body. `whole`: it is here already, as with most requests; then nothing waits, and no deadline is needed."""
+def _take_body(exchange: Exchange, settings: Settings, visit: Visit) -> bytes:
+    """The request's body where all of it is here, as with most requests: nothing waits, and no deadline is needed."""
+    body = exchange.take()
+    if len(body) > settings.max_request_body:
+        raise _too_large(settings.max_request_body, _CLOSE)
+    if (busy := visit.look_in() or visit.hold_bytes(len(body))) is not None:
+        raise _busy(busy, _CLOSE)
+    return body
+
+
+async def _read_body(receive: Receive, headers: dict[str, str], settings: Settings, visit: Visit) -> bytes:
+    """The request's body as it comes."""
     limit, edge = settings.max_request_body, settings.edge
-    close = ((b"connection", b"close"),)
     announced = headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:
-        raise _too_large(limit, close)
+        raise _too_large(limit, _CLOSE)
     parts, size, more = [], 0, True
     held = int(announced) if announced.isdigit() else 0
     if (busy := visit.look_in() or visit.hold_bytes(held)) is not None:
-        raise _busy(busy, close)
+        raise _busy(busy, _CLOSE)
     start = trio.current_time()
-    with nullcontext() if whole else trio.CancelScope(deadline=start + edge.body_timeout) as waiting:
+    with trio.CancelScope(deadline=start + edge.body_timeout) as waiting:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -315,18 +343,18 @@ async def _read_body(receive: Receive, headers: dict[str, str], settings: Settin
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise _too_large(limit, close)
+                raise _too_large(limit, _CLOSE)
             if size > held:
                 if (busy := visit.hold_bytes(size - held)) is not None:
-                    raise _busy(busy, close)
+                    raise _busy(busy, _CLOSE)
                 held = size
             parts.append(part)
             more = message.get("more_body", False)
-            if more and waiting is not None:
+            if more:
                 waiting.deadline = edge.body_timeout + min(trio.current_time(), start + size / edge.body_min_rate)
-    if waiting is not None and waiting.cancelled_caught:
+    if waiting.cancelled_caught:
         told = f"the request body stalled for edge.body_timeout = {edge.body_timeout:g} s, or came slower than edge.body_min_rate"
-        raise Refusal(408, told, "request_timeout", headers=close)
+        raise Refusal(408, told, "request_timeout", headers=_CLOSE)
     return b"".join(parts)
 
 

@@ -10,8 +10,11 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from ..errors import EvenflowError
 
+_QUICK: Final = msgspec.json.Decoder()
 #: Deeper JSON is refused before any recursive parser sees it; no client's request is nested beyond a few dozen levels.
 MAX_DEPTH: Final = 256
 #: Fields beside `response_format` that give the answer's form: vLLM's, llama.cpp's.
@@ -86,7 +89,7 @@ def _object(body: bytes) -> dict[str, Any]:
     if _depth_exceeds(body, MAX_DEPTH):
         raise BadRequest(f"the request body is nested deeper than {MAX_DEPTH} levels")
     try:
-        value = json.loads(body.decode())
+        value = _read(body)
     except json.JSONDecodeError as exc:
         raise BadRequest(f"the request body is not valid JSON: {exc.msg} at line {exc.lineno} column {exc.colno}") from exc
     except ValueError as exc:  # bad UTF-8, or an integer of more digits than Python reads
@@ -94,6 +97,14 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequest("the request body must be a JSON object")
     return value
+
+
+def _read(body: bytes) -> Any:
+    """What JSON says. msgspec takes a quarter of the time, and the stdlib takes a little more: NaN, half a surrogate pair, 1e400."""
+    try:
+        return _QUICK.decode(body)
+    except (msgspec.DecodeError, ValueError):
+        return json.loads(body.decode())
 
 
 def _depth_exceeds(body: bytes, limit: int) -> bool:

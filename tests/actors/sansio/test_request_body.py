@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as hs
 
 from actors import BadRequest, RequestFacts, read_request
@@ -122,3 +123,46 @@ def test_anything_else_is_refused_not_crashed_on(body: bytes) -> None:
     except BadRequest:
         return
     assert facts.model
+
+
+class Never:
+    """A decoder that takes nothing."""
+
+    def decode(self, body: bytes) -> object:
+        raise msgspec.DecodeError
+
+
+def told(body: bytes) -> object:
+    try:
+        return repr(read_request(body))
+    except BadRequest as bad:
+        return str(bad), bad.param, bad.code
+
+
+#: Strings, then numbers, then the rest; bounded by spaces.
+_STRINGS = [
+    *rb""" "m" "\ud83d" "\ude00" "\ud83d\ude00" "\ud83d\u0041" "\ude00\ud83d" "\x" "\/\b" "\u00" "" '' """.split(),
+    b'"\xed\xa0\x80"',
+    b'"\xff"',
+    b'"\xf0\x9f\x98\x80"',
+    b'"\t"',
+    b'"\x00"',
+    b'"\x7f"',
+    b'"',
+]
+_NUMBERS = [*b"NaN -Infinity 1 01 -0 - 1. .5 1.0 +1 1E2 1e400 -1e-999".split(), b"9" * 18, b"9" * 25, b"9" * 5000, b"1" * 400 + b".5"]
+_VALUES = hs.sampled_from([*_STRINGS, *_NUMBERS, *b"true True null nul [] [1,] {} [[1],2]".split()])
+_KEYS = hs.sampled_from(
+    [b'"model"', b'"mod\\u0065l"', b'"stream"', b'"n"', b'"temperature"', b'"seed"', b'"x"', b"x", b'"response_format"']
+)
+_SPACES = hs.sampled_from([b"", b"", b" ", b"\n", b"\x0c", b"\xc2\xa0", b"\xef\xbb\xbf"])
+
+
+@given(hs.lists(hs.tuples(_SPACES, _KEYS, _SPACES, _VALUES), max_size=5), hs.sampled_from([b"}", b"", b"}x", b",}", b"} "]))
+@example([(b"", b'"model"', b"", b'"m"'), (b"", b'"temperature"', b"", b"0")], b"}")
+def test_the_quick_way_to_read_decides_nothing_else_than_the_slow_one(fields: list[tuple[bytes, bytes, bytes, bytes]], end: bytes) -> None:
+    body = b"{" + b",".join(before + key + b":" + between + value for before, key, between, value in fields) + end
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("actors.sansio.request_body._QUICK", Never())
+        slowly = told(body)
+    assert told(body) == slowly
