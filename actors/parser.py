@@ -27,15 +27,18 @@ class Parser:
     def __init__(self, max_event: int, outbox: Outbox[Item]) -> None:
         self._max_event = max_event
         self._outbox = outbox
-        self._parser = ChunkParser(max_event)
+        self._parser: ChunkParser | None = None  # of the attempt, made for its first bytes
 
     def put(self, item: RawItem) -> bool:
         if type(item) is bytes:
-            chunks = self._parser.feed(item)
+            parser = self._parser
+            if parser is None:
+                parser = self._parser = ChunkParser(self._max_event)
+            chunks = parser.feed(item)
             return self._outbox.put(chunks) if chunks else True
         if isinstance(item, AttemptStarted):
-            self._parser = ChunkParser(self._max_event)
-        elif isinstance(item, AttemptEnded) and (chunks := self._parser.close(clean=item.fault is None)):
+            self._parser = None
+        elif isinstance(item, AttemptEnded) and self._parser is not None and (chunks := self._parser.close(clean=item.fault is None)):
             self._outbox.put(chunks)  # whether it has room is told again below
         assert not isinstance(item, bytes)
         return self._outbox.put(item)

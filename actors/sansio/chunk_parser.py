@@ -24,6 +24,7 @@ MAX_EVENT: Final = 10 * 1024 * 1024
 #: Bytes from which on an event's data is not copied out of its block. Guessed: a copy of less costs less than to do without.
 _LARGE: Final = 64 * 1024
 _USUAL: Final = (b"data: {", b"data:{")
+_DONE: Final = b"data: [DONE]\n\n"
 
 
 class ChunkParser:
@@ -65,6 +66,8 @@ class ChunkParser:
             # The usual block: one line of JSON, valid UTF-8. The first byte of the data tells it from [DONE].
             elif block.startswith(_USUAL) and block.find(b"\n") == len(block) - 2 and b"\r" not in block and _is_utf8(block):
                 chunks.append(self._read_usual(block))
+            elif block == _DONE:
+                chunks.append(Done(block))
             elif block.startswith(b":") and block.find(b"\n") == len(block) - 2 and b"\r" not in block and _is_utf8(block):
                 chunks.append(Comment(block))  # an upstream may send a hundred thousand a second
             else:

@@ -104,7 +104,7 @@ class Lane:
         self.number = number
         self.tool = tool
         self.call_id = call_id
-        self.calm = False  # the first delta goes the long way
+        self.calm = False  # the first delta is looked at more closely
         self.restart: Restart = ""
         self.caught: Replay | None = None
         self.marked = NOTHING
@@ -135,7 +135,9 @@ class Lane:
     def plain(self, text: str, event: Event, now: float) -> bool:
         """Takes a delta that resembles nothing before it. Returns: False if it has to be judged."""
         length = len(text)
-        if not self.calm or length >= self.length or text.startswith(self.last) or (self.tool and self._looks_complete(text)):
+        if (
+            not self.calm or length >= self.length or text.startswith(self.last) or (self.tool and self._looks_complete(text))
+        ) and not self._is_no_repeat(text):
             return False
         self.last = text
         self._before_at = self.last_at
@@ -148,6 +150,19 @@ class Lane:
         self.length += length
         self.text.append(text)
         return True
+
+    def _is_no_repeat(self, text: str) -> bool:
+        """Whether a delta that is as long as all before it resembles nothing all the same. In a restart every delta is weighed."""
+        if self.facts.restarted:
+            return False
+        if not self.count:
+            self.calm = True
+            return True  # there is nothing before it
+        if not self.calm or self.tool or text.startswith(self.last):
+            return False
+        # What repeats all of the lane begins as it did; but for half a surrogate pair, which may have become a character.
+        first = self.text.first
+        return not text.startswith(first) and not "\ud800" <= first[-1] <= "\udbff"
 
     def mark(self, because: Evidence) -> None:
         """The stream's id has changed: the next delta may begin the lane's text again."""

@@ -32,6 +32,7 @@ class StreamFacts:
       usage_rises: how often completion_tokens rose from one text to the next.
       usage_erratic: it fell once, or stood still under another text: it does not count the whole answer.
       proven: an earlier repeat in this stream was proven by its envelope.
+      restarted: its id has changed as if it began again.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class StreamFacts:
         "prior",
         "proven",
         "recent",
+        "restarted",
         "threshold",
         "usage_erratic",
         "usage_rises",
@@ -57,6 +59,7 @@ class StreamFacts:
         self.usage_rises = 0
         self.usage_erratic = False
         self.proven = False
+        self.restarted = False
         self._lately: dict[int, Envelope] = {}
         self._earlier: dict[int, Envelope] = {}
         self._others: tuple[Envelope, list[Envelope]] | None = None

@@ -246,13 +246,13 @@ class StreamMachine:
         attempt, buffer, delivery = self._attempt, self._buffer, self._delivery
         self._end_at = min(self._total_at, self._shut_down_at)
         held_until = buffer.deadline if buffer is not None else math.inf
-        self.deadline = min(self._end_at, delivery.keepalive_at, self._idle_at, held_until)
-        if attempt is None or self._ordered or buffer is None or held_until < math.inf or not delivery.open:
+        self.deadline = min(self._end_at, delivery.keepalive_at, held_until)
+        if attempt is None or self._ordered:
             return
-        self._pause = min(self._policy.keepalive_interval, attempt.idle)
-        self._flowing = (
-            type(self._state) is st.StateNormalFlow and self._resumption is None and self._trace is None and self._cut_for is None
-        )
+        self.deadline = min(self.deadline, self._last_token + attempt.idle)
+        if type(self._state) is st.StateNormalFlow and buffer is not None and held_until == math.inf and delivery.open:
+            self._pause = min(self._policy.keepalive_interval, attempt.idle)
+            self._flowing = self._resumption is None and self._trace is None and self._cut_for is None
 
     # ---- an attempt's life
 

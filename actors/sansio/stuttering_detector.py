@@ -97,7 +97,6 @@ class StutteringDetector:
         self._id = ""
         self._id_run = 0
         self._id_changes = 0
-        self._restarted = False
         self._finished: set[int] = set()
         self._returned: list[Event] = []
         self._labels = CallLabels()
@@ -160,7 +159,7 @@ class StutteringDetector:
                     before = lane.hypotheses
                     oldest = lane.held[0].ticket if lane.held else ticket
                     lane.judge(ticket, place, delta, event, now)
-                    if self._restarted:
+                    if self._facts.restarted:
                         self._follow_restart(delta.choice, oldest)
                     self._note_withholding(lane)
                     if self._trace is not None:
@@ -303,7 +302,7 @@ class StutteringDetector:
             self._id_changes += 1
             # Once it was constant for a while; an id that changes again and again rotates, unless each stays for long.
             if self._id_run >= (_CONSTANT_IDS if self._id_changes == 1 else _LONG_IDS):
-                self._restarted = True
+                self._facts.restarted = True
                 for lane in (lane for lanes in self._lanes.values() for lane in lanes.values()):
                     lane.mark(RESTART_MARKER if event.deltas else RESTART_HEAD)
         self._id, self._id_run = event.id, 0

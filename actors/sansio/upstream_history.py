@@ -70,7 +70,7 @@ class UpstreamHistory:
         """
         if not self._forget:
             return
-        found = [shape for shape in SHAPES if proven.get(shape, 0) > 0]
+        found = [shape for shape in SHAPES if proven.get(shape, 0) > 0] if proven else []
         self._counts.record(_STREAMS, now)
         for shape in found:
             self._counts.record(3 + SHAPES.index(shape), now)
