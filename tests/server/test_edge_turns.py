@@ -134,14 +134,16 @@ async def test_a_client_that_says_nothing_is_left_without_a_word(used: bool, moc
 
 
 async def test_a_new_connection_has_one_deadline_for_its_head_whenever_that_begins(mock_clock: trio.testing.MockClock) -> None:
-    limits = EdgeSettings(header_timeout=3.0)
-    async with serving(echo, limits=limits) as address, await trio.open_tcp_stream(*address) as stream:
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        mock_clock.jump(2.0)
-        await stream.send_all(REQUEST[:-4])
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        mock_clock.jump(2.0)
-        assert b"HTTP/1.1 408 " in await everything(stream)
+    async with serving(echo, limits=EdgeSettings(header_timeout=3.0)) as address:
+        with socket.create_connection(address) as client:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            mock_clock.jump(2.0)
+            client.sendall(REQUEST[:-4])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            mock_clock.jump(2.0)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            client.setblocking(False)
+            assert client.recv(65_536).startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("state", ["idle", "silent", "behind an answer"])
@@ -225,6 +227,7 @@ async def test_where_nothing_can_watch_all_is_as_ever(lacks: str, monkeypatch: p
 
 async def test_nothing_keeps_a_connection_that_has_ended() -> None:
     """Neither a cycle nor what watched its socket; a collection is not waited for."""
+    torn = trio.Event()
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         if scope["path"] == "/v1/wait":
@@ -234,6 +237,7 @@ async def test_nothing_keeps_a_connection_that_has_ended() -> None:
             await send(START)
             with trio.move_on_after(0.02):
                 await send(part(b"x" * 30_000_000))
+            torn.set()
         else:
             await echo(scope, receive, send)
 
@@ -244,14 +248,13 @@ async def test_nothing_keeps_a_connection_that_has_ended() -> None:
         gc.collect()
         gc.disable()
         try:
-            for path in (b"/v1/", b"/v1/wait", b"/v1/torn"):
-                async with await trio.open_tcp_stream(*address) as stream:
-                    await stream.send_all(REQUEST.replace(b"/v1/", path))
-                    await trio.testing.wait_all_tasks_blocked(0.05)
-            with socket.create_connection(address):  # says nothing
-                await trio.testing.wait_all_tasks_blocked(0.01)
-            await ask(address, LAST)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            clients = [await trio.open_tcp_stream(*address) for _ in range(5)]  # at once, so that each has a descriptor of its own
+            for client, path in zip(clients, (b"/v1/", b"/v1/wait", b"/v1/torn", b"/v1/wait"), strict=False):  # the last says nothing
+                await client.send_all(REQUEST.replace(b"/v1/", path))
+            await torn.wait()
+            for client in clients:
+                await trio.aclose_forcefully(client)
+            await trio.testing.wait_all_tasks_blocked(0.05)
             if PLAIN.get():  # hypercorn's protocol is a cycle
                 assert len(kept()) <= 1  # whoever was called last by the pump may still be named there
         finally:
