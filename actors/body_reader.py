@@ -99,7 +99,7 @@ class Reader(httpx.AsyncByteStream):
 
         def feed(data: bytes) -> bool:
             parser.feed(data)
-            if parser.over:
+            if parser.complete or parser.failure is not None:  # `over`, which would be one more call for every read
                 return False
             return take(piece) if (piece := parser.take()) else True
 

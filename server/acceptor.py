@@ -8,6 +8,7 @@ place it leaves, answered and closed, and the reserve taken again.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import trio
 
 from actors import error_json
+from actors.pump import pump
 
 from .edge_guard import Refusal
 
@@ -154,21 +156,55 @@ async def accept(listener: socket.socket, doorkeeper: Doorkeeper, welcome: Calla
       OSError: the listener is none any more.
     """
     listener.setblocking(False)
-    while True:
-        await trio.lowlevel.wait_readable(listener)
-        try:
+
+    def take() -> None:
+        with contextlib.suppress(BlockingIOError):
             for _ in range(_IN_ONE_PASS):
                 sock, peer = listener.accept()
                 sock.setblocking(False)
                 welcome(sock, peer)
-        except BlockingIOError:
-            continue
+
+    while True:
+        try:
+            await _each_time_somebody_waits(listener, take)
         except OSError as exc:
             if exc.errno in _NO_LISTENER:
                 raise
             doorkeeper.turn_away_if_short(exc)
             # All else is the fault of one connection, which ended before it was accepted.
             await trio.sleep(_PAUSE)
+
+
+async def _each_time_somebody_waits(listener: socket.socket, take: Callable[[], None]) -> NoReturn:
+    """Have this called until it raises something; by the pump, if there is one: whoever is let in has its turn at once then."""
+    try:
+        found = pump()
+    except OSError:  # no descriptor is left for it
+        found = None
+    if found is None:
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            take()
+    task, context = trio.lowlevel.current_task(), contextvars.copy_context()
+    fd, watching = listener.fileno(), found
+    failure: Exception = AssertionError("nobody was let in, and nobody knows why")
+
+    def readable() -> None:
+        nonlocal failure
+        try:
+            context.run(take)  # the tasks that it starts get the context that they would have from us
+        except Exception as exc:
+            failure = exc
+            watching.remove(fd)
+            trio.lowlevel.reschedule(task)
+
+    def abort(_: object) -> trio.lowlevel.Abort:
+        watching.remove(fd)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    found.add(fd, readable)
+    await trio.lowlevel.wait_task_rescheduled(abort)
+    raise failure
 
 
 def accept_waiting(listener: socket.socket) -> list[tuple[socket.socket, Any]]:

@@ -31,6 +31,7 @@ EXCEPTIONS: Final = {
     ("actors.sansio.stream_machine", "actors.outcome"): "the tally is a plain record that the machine is handed; named in annotations only",
     ("actors.sansio.delivery", "actors.outcome"): "as above",
     ("actors.pump", "trio._core"): "it stands in for trio's wait for I/O, for which there is no public place",
+    ("server.acceptor", "actors.pump"): "as the edge's connections, below",
     ("server.edge_connection", "actors.pump"): "it is a part of the event loop and watches sockets on both sides of a stream",
     ("server.replay", "actors.sansio"): "replay runs the decisions themselves, without the actors around them",
     (
