@@ -15,6 +15,7 @@ them, and in trio's wait, without a task, 5 to 10 less.
 
 from __future__ import annotations
 
+import logging
 import select
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,8 @@ import trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log: Final = logging.getLogger(__name__)
 
 _PUMP: Final = trio.lowlevel.RunVar["Pump | None"]("evenflow.pump")
 #: What one wait brings at most; what is left comes with the next, and nobody is passed over. Only a bound on memory.
@@ -79,7 +82,12 @@ class Pump:
         calls = self._calls
         for fd, _ in events:
             if (call := calls.get(fd)) is not None:
-                call()
+                try:
+                    call()
+                except Exception:  # a bug, which would end trio's loop and every stream with it
+                    _log.exception("what was called for a socket failed; it is not called again")
+                    if fd in calls:
+                        self.remove(fd)
             elif fd == self._trios_fd:
                 self._trios.process_events(self._trios.get_events(0))
             # else one of those before it has ended it

@@ -244,6 +244,23 @@ async def test_whom_it_wakes_runs_at_once_and_not_when_something_else_happens() 
         found.remove(ours.fileno())
 
 
+async def test_a_call_that_fails_is_told_and_ends_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = socket.socketpair()
+    found = pump()
+    assert found is not None
+
+    def call() -> None:
+        raise LookupError("a bug")
+
+    with ours, theirs, connected() as (connection, peer):
+        found.add(ours.fileno(), call)
+        theirs.sendall(b"x")
+        await wait_all_tasks_blocked()
+        peer.sendall(b"y")
+        assert await connection.receive() == b"y"
+    assert [record.exc_text.splitlines()[-1] for record in caplog.records if record.exc_text] == ["LookupError: a bug"]
+
+
 async def test_deadlines_threads_and_trios_own_sockets_are_served_beside_it(autojump_clock: MockClock) -> None:
     ours, theirs = socket.socketpair()
     own, peer = trio.socket.socketpair()
