@@ -166,6 +166,7 @@ class Visit:
     def __exit__(self, *_: object) -> None:
         if self._place is not None:
             self._lines.give_back(self._place)
+            self._place = None  # a cycle, since it wakes us, which only a collection would free
         self._admission.hold_bytes(-self._bytes)
         self._bytes = 0
 

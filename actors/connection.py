@@ -193,9 +193,9 @@ class Connection:
     def is_stale(self) -> bool:
         """While it is idle there is something to read: its end, or bytes that belong to no request. HTTP/2 has such bytes.
 
-        As long as the pump watches it nothing had come when trio last looked; what came since then a request would meet anyway.
+        The pump does not know: it last looked before the loop's present turn, and what has come since would pass for the next answer.
         """
-        return self.session is None and self._pump is None and self.has_come()
+        return self.session is None and self.has_come()
 
     def close(self) -> None:
         """Close it now; a task that waits for it gets UpstreamDisconnected. Idempotent."""

@@ -68,8 +68,8 @@ class Pump:
 
     def remove(self, fd: int) -> None:
         """Call nobody for it any more; before it is closed."""
-        del self._calls[fd]
-        self._epoll.unregister(fd)
+        if self._calls.pop(fd, None) is not None:  # else its call has failed
+            self._epoll.unregister(fd)
 
     # ---- what trio's loop asks for in every turn
 

@@ -96,24 +96,26 @@ class Booking:
         services, outcome, at = self.services, self._outcome, self._at
         assert outcome is not None
         facts = outcome_facts(outcome)
-        log_request(
-            facts,
-            at,
-            request_id=self.request_id,
-            route=self.route,
-            model=self.model,
-            engine=self.engine,
-            endpoint=self.path,
-            client=self.client,
-            stream=self.stream,
-        )
-        services.metrics.request_ended(outcome, endpoint=self.path, engine=self.engine, stream=self.stream)
-        if self._shown is not None:
-            services.board.stream_ended(self._shown, outcome, self._ended, at)
-        if self.flight is not None and services.recorder is not None:
-            services.recorder.close_flight(self.flight, facts, at)
-        if self.span is not None:
-            self.span.end(outcome)
+        try:
+            services.metrics.request_ended(outcome, endpoint=self.path, engine=self.engine, stream=self.stream)
+            if self._shown is not None:
+                services.board.stream_ended(self._shown, outcome, self._ended, at)
+            if self.flight is not None and services.recorder is not None:
+                services.recorder.close_flight(self.flight, facts, at)
+            if self.span is not None:
+                self.span.end(outcome)
+        finally:  # whichever book has a defect, there is a line, and no defect of the line's is one of the books'
+            log_request(
+                facts,
+                at,
+                request_id=self.request_id,
+                route=self.route,
+                model=self.model,
+                engine=self.engine,
+                endpoint=self.path,
+                client=self.client,
+                stream=self.stream,
+            )
 
 
 def open_booking(

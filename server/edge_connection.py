@@ -12,7 +12,8 @@ end of its body) keeps the task; the next request has another, by a `Connection`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from .edge_head import PlainHead
     from .edge_socket import Serving
+
+_log: Final = logging.getLogger("evenflow.edge")
 
 
 class Connection(ClientSocket):
@@ -136,7 +139,16 @@ class Connection(ClientSocket):
     # ---- what comes from the client --------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        """Take what has come. Called by the pump, outside any task."""
+        """Called by the pump, outside any task, where a defect would concern everybody."""
+        try:
+            self._take()
+        except Exception:
+            _log.exception("a connection failed")
+            self._leave(self._exchange)
+            self.wake()
+
+    def _take(self) -> None:
+        """Take what has come."""
         if self._ahead and self._exchange is None:
             return  # whoever takes it is on its way
         try:

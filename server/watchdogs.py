@@ -103,5 +103,8 @@ class ExitWatchdog:
 def _end(seconds: float, loop_thread: int) -> None:
     frame = sys._current_frames().get(loop_thread)
     log_hard_exit(seconds, "".join(traceback.format_stack(frame)) if frame is not None else "")
-    flush_logging(_LAST_LINE)
+    # What is asked for the last lines may wait for a lock that the loop's thread holds and never gives back.
+    writer = threading.Thread(target=flush_logging, args=(_LAST_LINE,), daemon=True)
+    writer.start()
+    writer.join(2 * _LAST_LINE)
     os._exit(1)

@@ -337,6 +337,14 @@ async def test_what_nobody_reads_keeps_nobody_awake_and_tells_that_the_connectio
     assert not scope.cancelled_caught
 
 
+async def test_what_came_since_the_loops_last_turn_makes_a_connection_stale_too() -> None:
+    with connected() as (connection, peer):
+        peer.sendall(b"answer")
+        assert await connection.receive() == b"answer"
+        peer.sendall(b"more")
+        assert connection.is_stale()
+
+
 async def test_one_who_reads_may_be_cancelled_and_closed_like_one_who_is_called() -> None:
     with connected() as (connection, peer):
         async with trio.open_nursery() as nursery:
